@@ -1,0 +1,1 @@
+"""Who uses the shop: users, their tokens and their preferences."""

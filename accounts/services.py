@@ -1,0 +1,128 @@
+"""Everything that changes users and their tokens. Each function is one transaction."""
+
+from datetime import datetime
+from uuid import UUID
+
+from django.contrib.auth import authenticate
+from django.contrib.auth.models import update_last_login
+from django.db import IntegrityError, transaction
+from knox.models import AuthToken
+
+from accounts.events import UserCreated
+from accounts.models import User
+from outbox import publish
+
+
+class Taken(Exception):
+    """Somebody has the username or the e-mail address already. `fields` names which."""
+
+    def __init__(self, fields: set[str]) -> None:
+        super().__init__(", ".join(sorted(fields)))
+        self.fields = fields
+
+
+class InvalidCredentials(Exception):
+    """No active user has this name and this password."""
+
+
+class WrongPassword(Exception):
+    """The password given as the user's present one is not."""
+
+
+@transaction.atomic
+def register(*, username: str, email: str, password: str, language: str = User.Language.ENGLISH) -> User:
+    """Create a user. The password was validated before.
+
+    Publishes UserCreated.
+
+    Raises:
+        Taken: somebody has the username or the e-mail address.
+    """
+    user = User(username=User.normalize_username(username), email=email, language=language)
+    user.set_password(password)
+    return add(user=user)
+
+
+@transaction.atomic
+def add(*, user: User) -> User:
+    """Save a new user that somebody else made, as the admin's form does.
+
+    Publishes UserCreated.
+
+    Raises:
+        Taken: somebody has the username or the e-mail address.
+    """
+    _save(user)
+    publish(UserCreated(user_id=user.id, username=user.username, email=user.email, language=user.language))
+    return user
+
+
+@transaction.atomic
+def update_profile(
+    *, user_id: UUID, email: str | None = None, language: str | None = None, telegram_chat_id: str | None = None
+) -> User:
+    """Change what is not None.
+
+    Raises:
+        Taken: somebody else has the e-mail address.
+    """
+    user = User.objects.select_for_update().get(pk=user_id)
+    changes = {"email": email, "language": language, "telegram_chat_id": telegram_chat_id}
+    for name, value in changes.items():
+        if value is not None:
+            setattr(user, name, value)
+    _save(user)
+    return user
+
+
+@transaction.atomic
+def log_in(*, username: str, password: str) -> tuple[str, datetime]:
+    """Return a new token and the time at which it expires. Only the token's hash is stored.
+
+    Raises:
+        InvalidCredentials: no active user has this name and this password.
+    """
+    user = authenticate(username=username, password=password)
+    if user is None:
+        raise InvalidCredentials
+    update_last_login(None, user)  # type: ignore[arg-type]
+    row, token = AuthToken.objects.create(user=user)
+    return token, row.expiry
+
+
+@transaction.atomic
+def revoke_token(*, digest: str) -> None:
+    """End the validity of one token, known by its hash."""
+    AuthToken.objects.filter(pk=digest).delete()
+
+
+@transaction.atomic
+def revoke_tokens(*, user_id: UUID) -> None:
+    """End the validity of all tokens of a user."""
+    AuthToken.objects.filter(user_id=user_id).delete()
+
+
+@transaction.atomic
+def change_password(*, user_id: UUID, old_password: str, new_password: str, keep_digest: str) -> None:
+    """Set a new password, validated before, and revoke the user's tokens but the one whose hash is `keep_digest`.
+
+    Raises:
+        WrongPassword: the old password is not the user's.
+    """
+    user = User.objects.select_for_update().get(pk=user_id)
+    if not user.check_password(old_password):
+        raise WrongPassword
+    user.set_password(new_password)
+    user.save(update_fields=["password"])
+    AuthToken.objects.filter(user=user).exclude(pk=keep_digest).delete()
+
+
+def _save(user: User) -> None:
+    try:
+        # A savepoint, so that the transaction can be asked who is in the way.
+        with transaction.atomic():
+            user.save()
+    except IntegrityError:
+        if fields := User.objects.taken(by_others_than=user):
+            raise Taken(fields) from None
+        raise

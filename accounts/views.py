@@ -1,0 +1,83 @@
+"""Users and their tokens over HTTP."""
+
+from typing import Any, cast
+
+from drf_spectacular.utils import extend_schema
+from knox.models import AuthToken
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from accounts import serializers, services
+from accounts.models import User
+from config.api import user_id
+
+
+class Users(APIView):
+    authentication_classes = []
+    permission_classes = [AllowAny]
+
+    @extend_schema(request=serializers.Registration, responses={201: serializers.NewUser})
+    def post(self, request: Request) -> Response:
+        """Register."""
+        user = services.register(**serializers.Registration.read(request))
+        return Response(serializers.NewUser(user).data, status=201)
+
+
+class Token(APIView):
+    def perform_authentication(self, request: Request) -> None:
+        # Whoever logs in may still send an old token along.
+        if request.method != "POST":
+            super().perform_authentication(request)
+
+    def get_permissions(self) -> Any:
+        return [] if self.request.method == "POST" else super().get_permissions()
+
+    @extend_schema(request=serializers.Credentials, responses=serializers.Token, auth=[])
+    def post(self, request: Request) -> Response:
+        """Log in: get a token to send as `Authorization: Token …`."""
+        token, expiry = services.log_in(**serializers.Credentials.read(request))
+        return Response(serializers.Token({"token": token, "expiry": expiry}).data)
+
+    @extend_schema(responses={204: None})
+    def delete(self, request: Request) -> Response:
+        """Log out: revoke the token of this request."""
+        services.revoke_token(digest=digest(request))
+        return Response(status=204)
+
+
+class Tokens(APIView):
+    @extend_schema(responses={204: None})
+    def delete(self, request: Request) -> Response:
+        """Log out everywhere: revoke all one's tokens."""
+        services.revoke_tokens(user_id=user_id(request))
+        return Response(status=204)
+
+
+class Me(APIView):
+    @extend_schema(responses=serializers.Profile)
+    def get(self, request: Request) -> Response:
+        """Read one's own profile."""
+        return Response(serializers.Profile(cast(User, request.user)).data)
+
+    @extend_schema(request=serializers.ProfileChange, responses=serializers.Profile)
+    def patch(self, request: Request) -> Response:
+        """Change one's own profile."""
+        user = services.update_profile(user_id=user_id(request), **serializers.ProfileChange.read(request))
+        return Response(serializers.Profile(user).data)
+
+
+class Password(APIView):
+    @extend_schema(request=serializers.PasswordChange, responses={204: None})
+    def post(self, request: Request) -> Response:
+        """Change one's password. All one's other tokens are revoked."""
+        services.change_password(
+            user_id=user_id(request), keep_digest=digest(request), **serializers.PasswordChange.read(request)
+        )
+        return Response(status=204)
+
+
+def digest(request: Request) -> str:
+    """Return the hash of the token of a request."""
+    return cast(AuthToken, request.auth).digest

@@ -1,0 +1,28 @@
+"""What each refusal of a service is over HTTP. The exceptions stand beside the services that raise them."""
+
+from collections.abc import Callable
+from typing import Any
+
+from accounts import services as accounts
+from config.problems import Problem, invalid
+from orders import services as orders
+from stock import services as stock
+
+REFUSALS: dict[type[Exception], Callable[[Any], Problem]] = {
+    accounts.Taken: lambda error: invalid({name: ["Somebody has this already."] for name in error.fields}, "taken"),
+    accounts.InvalidCredentials: lambda _: Problem(
+        401,
+        "invalid_credentials",
+        "No active user has this name and this password.",
+        headers={"WWW-Authenticate": "Token"},
+    ),
+    accounts.WrongPassword: lambda _: invalid({"old_password": ["This is not your password."]}, "wrong_password"),
+    stock.DuplicateSku: lambda error: invalid({"sku": [f"{error.sku} is taken."]}, "duplicate_sku"),
+    stock.UnknownSku: lambda error: invalid(
+        {"items": [f"{sku} is no product that can be ordered." for sku in error.skus]}, "unknown_sku"
+    ),
+    orders.AlreadyCancelled: lambda _: Problem(409, "already_cancelled", "The order was cancelled before."),
+    orders.CancelWindowClosed: lambda _: Problem(
+        409, "cancel_window_closed", "The order was completed too long ago to be cancelled."
+    ),
+}

@@ -1,0 +1,200 @@
+"""All settings. Every variable that the environment may set is in the table of README.md.
+
+The environment comes first; then, unless ENV_FILE names another file, what a running `make run` wrote to
+.devstack/env; then .env.
+"""
+
+from pathlib import Path
+
+import environ
+import structlog
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+env = environ.Env()
+for env_file in (
+    [env.path("ENV_FILE")()] if "ENV_FILE" in env.ENVIRON else [BASE_DIR / ".devstack/env", BASE_DIR / ".env"]
+):
+    if Path(env_file).is_file():
+        env.read_env(env_file)
+
+
+def librdkafka_properties(name: str) -> dict[str, str]:
+    """Read `name=value,name=value` from the environment variable `name`.
+
+    Raises:
+        ImproperlyConfigured: a part has no `=`.
+    """
+    properties = {}
+    for part in env.list(name, default=[]):
+        key, separator, value = part.partition("=")
+        if not separator:
+            raise environ.ImproperlyConfigured(f"{name}: {part!r} is not name=value")
+        properties[key.strip()] = value.strip()
+    return properties
+
+
+# ── Django ────────────────────────────────────────────────────────────────────────────────────────────────────────
+DEBUG = env.bool("DEBUG", default=False)
+SECRET_KEY = env.str("SECRET_KEY", default="only-for-debug") if DEBUG else env.str("SECRET_KEY")
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost"])
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+AUTH_USER_MODEL = "accounts.User"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+TIME_ZONE = "UTC"
+USE_TZ = True
+LANGUAGE_CODE = "en"
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "knox",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "outbox",
+    "accounts",
+    "orders",
+    "stock",
+    "payments",
+    "notifications",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "config.problems.ProblemMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
+}
+
+# ── Engines ───────────────────────────────────────────────────────────────────────────────────────────────────────
+DATABASES = {
+    "default": {
+        **env.db("DATABASE_URL", default="postgresql://orderbox@127.0.0.1:5432/orderbox"),
+        "CONN_MAX_AGE": None,
+        "CONN_HEALTH_CHECKS": True,
+    }
+}
+REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+
+# ── Outbox (outbox/conf.py says what each key means) ──────────────────────────────────────────────────────────────
+OUTBOX = {
+    "KAFKA": {
+        "bootstrap.servers": env.str("KAFKA_BOOTSTRAP_SERVERS", default="127.0.0.1:9092"),
+        **librdkafka_properties("KAFKA_SECURITY"),
+    },
+    "PRODUCER": librdkafka_properties("KAFKA_PRODUCER"),
+    "CONSUMER": librdkafka_properties("KAFKA_CONSUMER"),
+    "PREFIX": env.str("KAFKA_PREFIX", default=""),
+    "REPLICATION_FACTOR": env.int("KAFKA_REPLICATION_FACTOR", default=1),
+    "RETRY_SECONDS": env.int("FAILED_MESSAGE_RETRY_SECONDS", default=30),
+}
+
+# ── Celery ────────────────────────────────────────────────────────────────────────────────────────────────────────
+CELERY_BROKER_URL = REDIS_URL
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BEAT_SCHEDULE = {
+    "cancel-overdue-orders": {
+        "task": "orders.tasks.cancel_overdue",
+        "schedule": 5.0,
+        # A sweep that nobody took within its period is replaced by the next one.
+        "options": {"expires": 5.0},
+    },
+}
+
+# ── API ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.TokenAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["config.api.StrictJSONParser"],
+    "DEFAULT_PAGINATION_CLASS": "config.api.NewestFirst",
+    "DEFAULT_SCHEMA_CLASS": "config.schema.AutoSchema",
+    "EXCEPTION_HANDLER": "config.problems.exception_handler",
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+REST_KNOX = {"AUTH_HEADER_PREFIX": "Token", "TOKEN_LIMIT_PER_USER": None}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Orderbox",
+    "DESCRIPTION": "Orders, stock and payments that stay true together.",
+    "VERSION": "1.0.0",
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+}
+
+# ── Shop ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+CURRENCY = env.str("CURRENCY", default="USD")
+WALLET_SELF_DEPOSIT = env.bool("WALLET_SELF_DEPOSIT", default=False)
+ORDER_STOCK_TIMEOUT_SECONDS = env.int("ORDER_STOCK_TIMEOUT_SECONDS", default=300)
+ORDER_PAYMENT_TIMEOUT_SECONDS = env.int("ORDER_PAYMENT_TIMEOUT_SECONDS", default=900)
+ORDER_CANCEL_WINDOW_HOURS = env.int("ORDER_CANCEL_WINDOW_HOURS", default=24)
+
+# ── Logs ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "line": {
+            "()": structlog.stdlib.ProcessorFormatter,
+            # The plain traceback, since the rich one shows local variables: passwords, tokens.
+            "processor": structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+            "foreign_pre_chain": [
+                structlog.stdlib.add_log_level,
+                structlog.stdlib.ExtraAdder(),
+                structlog.processors.TimeStamper(fmt="iso"),
+            ],
+        }
+    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    # Which task came and went is of interest to none but who looks for it.
+    "loggers": {"celery.worker.strategy": {"level": "WARNING"}, "celery.app.trace": {"level": "WARNING"}},
+    "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
+}

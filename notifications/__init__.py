@@ -1,0 +1,1 @@
+"""What users are told about what happened to them and their orders."""

@@ -1,0 +1,1 @@
+"""Orders from placing to completed or cancelled, with their timeline."""

@@ -1,0 +1,165 @@
+"""Whether stock, money and orders agree with each other. Run with: manage.py audit
+
+Each check is one query over whole tables that returns what is off as (subject, expected, actual, since). `since` is
+null where the numbers belong to one app and change in one transaction, so that nothing excuses a difference. Where
+events are still to be applied, it is when the latest change came about: what is younger than the grace is in flight.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db import connection, transaction
+
+# What spans apps may lag this long behind an order's last change of status.
+GRACE_SECONDS = 60
+# An event that waits longer in the outbox than this is off: the relay, or Kafka, is down or too slow.
+OUTBOX_ALARM_SECONDS = 60
+
+CHECKS = {
+    # ── Stock, per SKU ───────────────────────────────────────────────────────────────────────────────────────────
+    "on hand = received - sold": """
+        SELECT product.sku, COALESCE(receipt.units, 0) - COALESCE(reservation.sold, 0), level.on_hand, NULL
+        FROM stock_product product
+        LEFT JOIN stock_level level ON level.product_id = product.sku
+        LEFT JOIN (
+            SELECT product_id, SUM(quantity) AS units FROM stock_receipt GROUP BY product_id
+        ) receipt ON receipt.product_id = product.sku
+        LEFT JOIN (
+            SELECT product_id, SUM(quantity) AS sold FROM stock_reservation WHERE status = 'SOLD' GROUP BY product_id
+        ) reservation ON reservation.product_id = product.sku
+        WHERE level.on_hand IS DISTINCT FROM COALESCE(receipt.units, 0) - COALESCE(reservation.sold, 0)
+    """,
+    "reserved = open reservations": """
+        SELECT product.sku, COALESCE(reservation.held, 0), level.reserved, NULL
+        FROM stock_product product
+        LEFT JOIN stock_level level ON level.product_id = product.sku
+        LEFT JOIN (
+            SELECT product_id, SUM(quantity) AS held FROM stock_reservation WHERE status = 'HELD' GROUP BY product_id
+        ) reservation ON reservation.product_id = product.sku
+        WHERE level.reserved IS DISTINCT FROM COALESCE(reservation.held, 0)
+    """,
+    "stock is never below zero": """
+        SELECT product_id, 0, LEAST(on_hand, reserved, on_hand - reserved), NULL
+        FROM stock_level
+        WHERE LEAST(on_hand, reserved, on_hand - reserved) < 0
+    """,
+    # ── Money, per wallet ────────────────────────────────────────────────────────────────────────────────────────
+    "balance = sum of entries": """
+        SELECT wallet.user_id, COALESCE(entry.amount, 0), wallet.balance, NULL
+        FROM payments_wallet wallet
+        LEFT JOIN (
+            SELECT wallet_id, SUM(amount) AS amount FROM payments_entry GROUP BY wallet_id
+        ) entry ON entry.wallet_id = wallet.user_id
+        WHERE wallet.balance <> COALESCE(entry.amount, 0)
+    """,
+    "a balance is never below zero": """
+        SELECT user_id, 0, balance, NULL FROM payments_wallet WHERE balance < 0
+    """,
+    "captured - refunded = the order's entries": """
+        SELECT
+            COALESCE(payment.order_id, entry.order_id),
+            COALESCE(-entry.amount, 0),
+            COALESCE(payment.captured - payment.refunded, 0),
+            NULL
+        FROM payments_payment payment
+        FULL JOIN (
+            SELECT order_id, SUM(amount) AS amount FROM payments_entry WHERE order_id IS NOT NULL GROUP BY order_id
+        ) entry ON entry.order_id = payment.order_id
+        WHERE COALESCE(payment.captured - payment.refunded, 0) <> COALESCE(-entry.amount, 0)
+    """,
+    # ── Orders, across the apps ──────────────────────────────────────────────────────────────────────────────────
+    "captured - refunded = the order's total if completed, 0 if cancelled": """
+        SELECT "order".id, expected.amount, COALESCE(-entry.amount, 0), "order".updated_at
+        FROM orders_order "order"
+        CROSS JOIN LATERAL (
+            SELECT CASE "order".status WHEN 'COMPLETED' THEN "order".total ELSE 0 END AS amount
+        ) expected
+        LEFT JOIN (
+            SELECT order_id, SUM(amount) AS amount FROM payments_entry WHERE order_id IS NOT NULL GROUP BY order_id
+        ) entry ON entry.order_id = "order".id
+        WHERE "order".status IN ('COMPLETED', 'CANCELLED') AND COALESCE(-entry.amount, 0) <> expected.amount
+    """,
+    "sold = the order's lines if completed, nothing taken if cancelled": """
+        SELECT
+            "order".id || ' ' || sku,
+            COALESCE(line.quantity, 0),
+            CASE WHEN "order".status = 'COMPLETED' AND taken.status = 'HELD' THEN 0
+                ELSE COALESCE(taken.quantity, 0) END,
+            "order".updated_at
+        FROM (
+            SELECT line.order_id, line.sku, line.quantity
+            FROM orders_line line
+            JOIN orders_order completed ON completed.id = line.order_id AND completed.status = 'COMPLETED'
+        ) line
+        FULL JOIN (
+            SELECT order_id, product_id AS sku, quantity, status
+            FROM stock_reservation
+            WHERE status IN ('HELD', 'SOLD')
+        ) taken USING (order_id, sku)
+        JOIN orders_order "order" ON "order".id = order_id
+        WHERE "order".status IN ('COMPLETED', 'CANCELLED')
+            AND (line.quantity IS DISTINCT FROM taken.quantity
+                OR "order".status = 'COMPLETED' AND taken.status = 'HELD')
+    """,
+    "money and stock are taken for orders that there are": """
+        SELECT taken.order_id, 0, COUNT(*), NULL
+        FROM (
+            SELECT order_id FROM payments_entry WHERE order_id IS NOT NULL
+            UNION ALL
+            SELECT order_id FROM stock_reservation
+        ) taken
+        LEFT JOIN orders_order "order" ON "order".id = taken.order_id
+        WHERE "order".id IS NULL
+        GROUP BY taken.order_id
+    """,
+    # Celery cancels it, a few seconds later where all is well.
+    "an order past its deadline is final": """
+        SELECT id, 'COMPLETED or CANCELLED', status, deadline_at
+        FROM orders_order
+        WHERE status NOT IN ('COMPLETED', 'CANCELLED') AND deadline_at < %(now)s
+    """,
+    # ── Outbox ───────────────────────────────────────────────────────────────────────────────────────────────────
+    f"no event waits longer than {OUTBOX_ALARM_SECONDS} s in the outbox": f"""
+        SELECT event_type || ' ' || COALESCE(event_id::text, id::text), 'sent', created_at, NULL
+        FROM outbox_outboxevent
+        WHERE created_at < %(now)s - interval '{OUTBOX_ALARM_SECONDS} seconds'
+    """,
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is off: of what, what it should be and what it is, and whether it may still come right."""
+
+    check: str
+    subject: str
+    expected: str
+    actual: str
+    in_flight: bool
+
+    def __str__(self) -> str:
+        return f"{self.check}: {self.subject}: expected {self.expected}, is {self.actual}"
+
+
+def find(*, now: datetime, grace: timedelta) -> list[Finding]:
+    """Return what is off, by one snapshot of the database. Changes nothing; must not run inside a transaction."""
+    findings = []
+    with snapshot():
+        for check, query in CHECKS.items():
+            with connection.cursor() as cursor:
+                cursor.execute(query, {"now": now})
+                for subject, expected, actual, since in cursor.fetchall():
+                    in_flight = since is not None and now - since < grace
+                    findings.append(Finding(check, str(subject), str(expected), str(actual), in_flight))
+    return findings
+
+
+@contextmanager
+def snapshot() -> Iterator[None]:
+    """Open a transaction in which every query sees the same moment, and none can write."""
+    with transaction.atomic(durable=True):
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        yield

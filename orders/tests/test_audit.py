@@ -1,0 +1,257 @@
+"""What the audit finds, and what it lets pass."""
+
+import json
+from datetime import timedelta
+from decimal import Decimal
+from io import StringIO
+from random import Random
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import InternalError, connection
+from django.utils import timezone
+from uuid_utils.compat import uuid7
+
+import payments.services
+import stock.services
+from orders import audit, services
+from orders.models import Order
+from outbox.models import OutboxEvent
+from payments.models import Entry, Payment, Wallet
+from stock.models import Level, Receipt, Reservation
+
+# The audit needs a transaction of its own.
+pytestmark = pytest.mark.django_db(transaction=True)
+
+LONG_AGO = timezone.now() - timedelta(hours=1)
+
+
+def run(*arguments):
+    """Run the command; return whether it failed, and what it printed."""
+    out = StringIO()
+    try:
+        call_command("audit", *arguments, stdout=out)
+    except CommandError:
+        return True, out.getvalue()
+    return False, out.getvalue()
+
+
+def checks_that_fail(now=None):
+    findings = audit.find(now=now or timezone.now(), grace=timedelta(seconds=60))
+    return {finding.check for finding in findings}
+
+
+@pytest.fixture
+def shop(order, customer, settle):
+    """One order completed, one cancelled after that, one out of stock, one not paid; all of it long ago."""
+    payments.services.deposit(user_id=customer.id, amount=Decimal("60.00"))
+    cancelled = services.place(customer_id=customer.id, items={"A1": 1})
+    services.place(customer_id=customer.id, items={"B2": 100})
+    services.place(customer_id=customer.id, items={"B2": 4, "A1": 2})
+    settle(Random(1))
+    services.cancel(order_id=cancelled.id)
+    settle(Random(1))
+    Order.objects.update(updated_at=LONG_AGO)
+    assert sorted(Order.objects.values_list("status", "cancel_reason")) == [
+        ("CANCELLED", "CUSTOMER"),
+        ("CANCELLED", "OUT_OF_STOCK"),
+        ("CANCELLED", "PAYMENT_FAILED"),
+        ("COMPLETED", None),
+    ]
+    return order
+
+
+def test_finds_nothing_in_an_empty_shop():
+    assert run("--strict") == (False, f"All {len(audit.CHECKS)} checks hold; 0 in flight.\n")
+
+
+def test_finds_nothing_where_all_is_settled(shop):
+    assert run("--strict", "--grace-seconds", "0")[0] is False
+
+
+def forget_sale(order):
+    """Stock never heard that the order was completed."""
+    Reservation.objects.filter(order_id=order.id).update(status="HELD")
+    Level.objects.filter(pk="A1").update(on_hand=5, reserved=2)
+    Level.objects.filter(pk="B2").update(on_hand=5, reserved=1)
+
+
+def cancel_unheard(order):
+    """Nobody heard that the order was cancelled."""
+    Order.objects.filter(pk=order.id).update(status="CANCELLED", cancel_reason="CUSTOMER")
+
+
+def take_for_nobody(order):
+    stock.services.reserve(requests=[stock.services.ReserveRequest(uuid7(), {"A1": 1})])
+
+
+def pay_for_nobody(order):
+    payments.services.deposit(user_id=order.customer_id, amount=Decimal("1.00"))
+    request = payments.services.CaptureRequest(uuid7(), order.customer_id, Decimal("1.00"))
+    payments.services.capture(requests=[request])
+
+
+def lose_money(order):
+    """An entry, its payment and its balance agree, but not with the order."""
+    Entry.objects.filter(order_id=order.id).update(amount=Decimal("-20.00"))
+    Payment.objects.filter(pk=order.id).update(amount=Decimal("20.00"), captured=Decimal("20.00"))
+    Wallet.objects.update(balance=Decimal("40.00"))
+
+
+MONEY = "captured - refunded = the order's total if completed, 0 if cancelled"
+GOODS = "sold = the order's lines if completed, nothing taken if cancelled"
+NOBODY = "money and stock are taken for orders that there are"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        (lambda order: Level.objects.filter(pk="A1").update(on_hand=4), {"on hand = received - sold"}),
+        (lambda order: Receipt.objects.filter(product="A1").delete(), {"on hand = received - sold"}),
+        (lambda order: Level.objects.filter(pk="A1").update(reserved=1), {"reserved = open reservations"}),
+        (
+            lambda order: Level.objects.filter(pk="B2").delete(),
+            {"on hand = received - sold", "reserved = open reservations"},
+        ),
+        (lambda order: Wallet.objects.update(balance=1), {"balance = sum of entries"}),
+        (
+            lambda order: Payment.objects.filter(pk=order.id).delete(),
+            {"captured - refunded = the order's entries"},
+        ),
+        (lose_money, {MONEY}),
+        (forget_sale, {GOODS}),
+        (cancel_unheard, {MONEY, GOODS}),
+        (take_for_nobody, {NOBODY}),
+        (pay_for_nobody, {NOBODY}),
+    ],
+)
+def test_names_what_is_off(shop, spoil, expected):
+    spoil(shop)
+    assert checks_that_fail() == expected
+    failed, printed = run()
+    assert failed
+    for check in expected:
+        assert f"{check}: " in printed
+
+
+def test_tells_of_what_what_was_expected_and_what_there_is(shop):
+    Level.objects.filter(pk="A1").update(on_hand=4)
+    assert run()[1] == "on hand = received - sold: A1: expected 3, is 4\n"
+
+
+@pytest.mark.parametrize("spoil", [forget_sale, cancel_unheard, lose_money])
+def test_what_spans_apps_is_in_flight_until_the_grace_is_over(shop, spoil):
+    Order.objects.filter(pk=shop.id).update(updated_at=timezone.now() - timedelta(seconds=30))
+    spoil(shop)
+    failed, printed = run()
+    assert not failed
+    assert "in flight: " in printed
+    assert run("--strict")[0]
+    assert run("--grace-seconds", "20")[0]
+
+
+def test_what_one_app_holds_is_off_however_young(shop):
+    Order.objects.update(updated_at=timezone.now())
+    Wallet.objects.update(balance=1)
+    assert run("--grace-seconds", "3600")[0]
+
+
+def test_an_order_past_its_deadline_is_off_after_the_grace(order):
+    OutboxEvent.objects.all().delete()
+    deadline = order.deadline_at
+    assert checks_that_fail(now=deadline) == set()
+    [finding] = audit.find(now=deadline + timedelta(seconds=59), grace=timedelta(seconds=60))
+    assert (finding.subject, finding.in_flight) == (str(order.id), True)
+    [finding] = audit.find(now=deadline + timedelta(seconds=61), grace=timedelta(seconds=60))
+    assert (finding.actual, finding.in_flight) == ("PENDING", False)
+
+
+def test_an_event_that_waits_too_long_in_the_outbox_is_off(order):
+    OutboxEvent.objects.update(created_at=timezone.now() - timedelta(seconds=55))
+    assert not run("--strict")[0]
+    OutboxEvent.objects.update(created_at=timezone.now() - timedelta(seconds=65))
+    failed, printed = run("--grace-seconds", "3600")
+    assert failed
+    assert f"order.created {OutboxEvent.objects.get().event_id}" in printed
+
+
+@pytest.fixture
+def unchecked(shop):
+    """The tables as they would be without their constraints."""
+    checked = [(model, constraint) for model in (Level, Wallet) for constraint in model._meta.constraints]
+    with connection.schema_editor() as editor:
+        for model, constraint in checked:
+            editor.remove_constraint(model, constraint)
+    yield
+    Level.objects.update(on_hand=0, reserved=0)
+    Wallet.objects.update(balance=0)
+    with connection.schema_editor() as editor:
+        for model, constraint in checked:
+            editor.add_constraint(model, constraint)
+
+
+@pytest.mark.parametrize("values", [{"on_hand": -1}, {"reserved": -1}, {"reserved": 9}])
+def test_stock_below_zero_is_off(unchecked, values):
+    Level.objects.filter(pk="A1").update(**values)
+    assert "stock is never below zero" in checks_that_fail()
+
+
+def test_a_balance_below_zero_is_off(unchecked):
+    Wallet.objects.update(balance=-1)
+    assert "a balance is never below zero" in checks_that_fail()
+
+
+def test_prints_json_for_programs(shop):
+    cancel_unheard(shop)
+    Wallet.objects.update(balance=1)
+    Order.objects.update(updated_at=timezone.now())
+    failed, printed = run("--json")
+    report = json.loads(printed)
+    assert failed
+    assert report["ok"] is False
+    assert report["findings"] == [
+        {
+            "check": "balance = sum of entries",
+            "subject": str(shop.customer_id),
+            "expected": "34.50",
+            "actual": "1.00",
+            "in_flight": False,
+        }
+    ]
+    assert {finding["check"] for finding in report["in_flight"]} == {MONEY, GOODS}
+
+
+def test_reads_one_moment_and_cannot_write(order, at_once):
+    with audit.snapshot():
+        assert Order.objects.count() == 1
+        at_once(lambda: services.cancel(order_id=order.id))
+        assert Order.objects.get().status == "PENDING"
+    with pytest.raises(InternalError, match="read-only"), audit.snapshot():
+        Order.objects.update(currency="EUR")
+
+
+def act(chance, customer):
+    """Do something that customers, staff and Celery do."""
+    match chance.randrange(6):
+        case 0 | 1 | 2:
+            items = {sku: chance.randint(1, 3) for sku in chance.sample(["A1", "B2"], chance.randint(1, 2))}
+            services.place(customer_id=customer.id, items=items)
+        case 3:
+            payments.services.deposit(user_id=customer.id, amount=Decimal(chance.randint(1, 40)))
+        case 4:
+            order = chance.choice(Order.objects.exclude(status="CANCELLED") or [None])
+            if order:
+                services.cancel(order_id=order.id)
+        case 5:
+            late = chance.choice([timedelta(), timedelta(seconds=600), timedelta(days=1)])
+            services.cancel_overdue(now=timezone.now() + late)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_all_holds_whatever_comes_twice_and_in_whichever_order(order, customer, settle, seed):
+    chance = Random(seed)
+    for _ in range(10):
+        for _ in range(chance.randint(1, 6)):
+            act(chance, customer)
+        settle(chance)
+        assert audit.find(now=timezone.now(), grace=timedelta()) == []

@@ -1,0 +1,11 @@
+"""Transactional outbox, relay, inbox and dead letters for Django and Kafka.
+
+The whole public interface: an app declares its facts with `Topic` and `Event`, tells of them with `publish`
+inside the transaction that makes them true, and reacts to others' with `handles`.
+"""
+
+from outbox.events import Event, InvalidEvent, Topic
+from outbox.publishing import OutsideTransaction, publish
+from outbox.registry import handles
+
+__all__ = ["Event", "InvalidEvent", "OutsideTransaction", "Topic", "handles", "publish"]

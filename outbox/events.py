@@ -1,0 +1,169 @@
+"""What an event is: its topic, its class, its envelope, and how both become bytes and are read again."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, ClassVar, TypeVar
+from uuid import UUID
+
+import msgspec
+from uuid_utils.compat import uuid7
+
+DAY_MS = 24 * 60 * 60 * 1000
+
+
+class InvalidEvent(ValueError):
+    """An event that does not fit its class, or is larger than Kafka would take."""
+
+
+class Unreadable(ValueError):
+    """Bytes that are no valid event: no valid envelope, an unknown version, or data that do not fit the class."""
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A Kafka topic as `create_topics` makes it. `name` is without the installation's prefix."""
+
+    name: str
+    partitions: int = 6
+    retention_ms: int = 7 * DAY_MS
+    cleanup_policy: str = "delete"
+    # None: the broker's default.
+    max_message_bytes: int | None = None
+
+
+class EventMeta(msgspec.StructMeta):
+    """Takes an event class's topic, type, version and key from its class statement."""
+
+    def __new__(
+        mcls,
+        name: str,
+        bases: tuple[type, ...],
+        namespace: dict[str, Any],
+        *,
+        topic: Topic | None = None,
+        type: str = "",
+        key: str = "",
+        version: int = 1,
+    ) -> Any:
+        cls: Any = super().__new__(mcls, name, bases, namespace, frozen=True, kw_only=True, rename="camel", dict=True)
+        if topic is None:
+            if any(isinstance(base, mcls) for base in bases):
+                raise TypeError(f"{name}: an event class states its topic, type and key")
+            return cls
+        if key not in cls.__struct_fields__:
+            raise TypeError(f"{name}: the key {key!r} is none of its fields")
+        if reserved := {"event_id", "occurred_at"} & set(cls.__struct_fields__):
+            raise TypeError(f"{name}: {reserved.pop()} is part of the envelope")
+        cls.topic, cls.type, cls.key_field, cls.version = topic, type, key, version
+        event_classes.append(cls)
+        return cls
+
+
+# Every event class of the project, in the order of definition.
+event_classes: list[type["Event"]] = []
+
+
+class Event(msgspec.Struct, metaclass=EventMeta):
+    """A past-tense fact. Subclass it with `topic=`, `type=`, `key=` (a field's name) and, later, `version=`.
+
+    Each instance has an `event_id` (UUIDv7) and `occurred_at` from its construction on; one that was read has those
+    of its envelope. In JSON the fields are in camelCase.
+    """
+
+    topic: ClassVar[Topic]
+    type: ClassVar[str]
+    version: ClassVar[int]
+    key_field: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if isinstance(value, Decimal) and not value.is_finite():
+                raise ValueError(f"{name} is {value}")
+        self.__dict__["event_id"] = uuid7()
+        self.__dict__["occurred_at"] = datetime.now(UTC)
+
+    @property
+    def event_id(self) -> UUID:
+        return self.__dict__["event_id"]
+
+    @property
+    def occurred_at(self) -> datetime:
+        return self.__dict__["occurred_at"]
+
+    @property
+    def key(self) -> str:
+        """The aggregate's id: Kafka's key."""
+        return str(getattr(self, self.key_field))
+
+
+AnyEvent = TypeVar("AnyEvent", bound=Event)
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The value of a record, with the event's own fields still undecoded in `data`."""
+
+    event_id: UUID
+    event_type: str
+    version: int
+    timestamp: datetime
+    data: msgspec.Raw
+
+
+def encode(event: Event) -> bytes:
+    """Return the record value of an event.
+
+    Raises:
+        InvalidEvent: a field has not the type that the class states, or cannot be written as JSON.
+    """
+    try:
+        fields = msgspec.json.encode(event)
+        # msgspec checks types when it reads, not when an instance is made.
+        msgspec.json.decode(fields, type=type(event))
+    except (ValueError, TypeError) as error:
+        raise InvalidEvent(f"{type(event).__name__}: {error}") from error
+    return msgspec.json.encode(
+        Envelope(
+            event_id=event.event_id,
+            event_type=event.type,
+            version=event.version,
+            timestamp=event.occurred_at,
+            data=msgspec.Raw(fields),
+        )
+    )
+
+
+def read_envelope(value: bytes | None) -> Envelope:
+    """Return the envelope of a record value.
+
+    Raises:
+        Unreadable: there is none.
+    """
+    if value is None:
+        raise Unreadable("the value is null")
+    try:
+        value.decode()
+        envelope = msgspec.json.decode(value, type=Envelope)
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(f"no valid envelope: {error}") from error
+    if envelope.timestamp.tzinfo is None:
+        raise Unreadable("no valid envelope: the timestamp has no time zone")
+    return envelope
+
+
+def read_event(envelope: Envelope, cls: type[AnyEvent]) -> AnyEvent:
+    """Return the event in an envelope as an instance of `cls`.
+
+    Raises:
+        Unreadable: its version is not that of `cls`, or its data do not fit.
+    """
+    if envelope.version != cls.version:
+        raise Unreadable(f"{cls.type} has version {cls.version} here, not {envelope.version}")
+    try:
+        event = msgspec.json.decode(envelope.data, type=cls)
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(f"the data are no {cls.type}: {error}") from error
+    event.__dict__["event_id"] = envelope.event_id
+    event.__dict__["occurred_at"] = envelope.timestamp
+    return event

@@ -1,0 +1,65 @@
+"""publish(): in the transaction, or not at all."""
+
+import json
+
+import pytest
+from django.db import transaction
+
+from outbox import InvalidEvent, OutsideTransaction, publish
+from outbox.models import OutboxEvent
+from outbox.tests.sample import ThingClosed, ThingCounted
+
+
+def test_writes_each_event_in_the_order_given_with_one_statement(db, django_assert_num_queries):
+    events = [ThingCounted(thing=f"t{n}", number=n) for n in range(50)]
+
+    with django_assert_num_queries(1):
+        publish(*events)
+
+    rows = list(OutboxEvent.objects.all())
+    assert [row.event_id for row in rows] == [event.event_id for event in events]
+    assert {(row.topic, row.event_type, row.event_version) for row in rows} == {("thing-events", "thing.counted", 1)}
+    assert bytes(rows[3].key) == b"t3"
+    assert json.loads(bytes(rows[3].value))["data"] == {"thing": "t3", "number": 3, "note": ""}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_raises_outside_a_transaction_and_writes_nothing():
+    with pytest.raises(OutsideTransaction):
+        publish(ThingClosed(thing="a"))
+
+    assert not OutboxEvent.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_is_undone_with_its_transaction():
+    with pytest.raises(RuntimeError), transaction.atomic():
+        publish(ThingClosed(thing="a"))
+        raise RuntimeError
+
+    assert not OutboxEvent.objects.exists()
+
+
+def test_refuses_what_kafka_would_refuse_and_writes_nothing(db):
+    with pytest.raises(InvalidEvent, match="more than Kafka takes"):
+        publish(ThingClosed(thing="a"), ThingCounted(thing="a", number=1, note="x" * 950_000))
+
+    assert not OutboxEvent.objects.exists()
+
+
+def test_refuses_an_event_that_does_not_fit_its_class(db):
+    with pytest.raises(InvalidEvent):
+        publish(ThingCounted(thing="a", number="many"))
+
+    assert not OutboxEvent.objects.exists()
+
+
+def test_holds_text_with_a_nul(db):
+    publish(ThingClosed(thing="a\0b"))
+
+    assert bytes(OutboxEvent.objects.get().key) == b"a\0b"
+
+
+def test_publishing_nothing_asks_the_database_nothing(db, django_assert_num_queries):
+    with django_assert_num_queries(0):
+        publish()

@@ -1,0 +1,1 @@
+"""Customers' wallets, and what orders take from them and give back."""

@@ -1,0 +1,16 @@
+"""How payments reacts to other apps. Run with: manage.py run_consumer payments"""
+
+from orders.events import OrderCancelled, OrderReserved
+from outbox import handles
+from payments import services
+from payments.services import CaptureRequest, RefundRequest
+
+
+@handles(OrderReserved, group="payments", bulk=True)
+def capture_for_reserved_orders(events: list[OrderReserved]) -> None:
+    services.capture(requests=[CaptureRequest(event.order_id, event.customer_id, event.amount) for event in events])
+
+
+@handles(OrderCancelled, group="payments", bulk=True)
+def refund_cancelled_orders(events: list[OrderCancelled]) -> None:
+    services.refund(requests=[RefundRequest(event.order_id, event.customer_id) for event in events])

@@ -1,0 +1,231 @@
+"""What moves money, and what it refuses."""
+
+from decimal import Decimal
+from functools import partial
+
+import pytest
+from django.db import IntegrityError
+from uuid_utils.compat import uuid7
+
+from accounts.models import User
+from payments import services
+from payments.models import Entry, Payment, Wallet
+from payments.services import CaptureRequest, RefundRequest
+
+
+def balance(user):
+    return Wallet.objects.get(pk=user.pk).balance
+
+
+def capture(user, amount, order_id=None):
+    """Capture for an order, a new one if none is given, and return its id."""
+    order_id = order_id or uuid7()
+    services.capture(requests=[CaptureRequest(order_id, user.id, Decimal(amount))])
+    return order_id
+
+
+def refund(user, order_id):
+    services.refund(requests=[RefundRequest(order_id, user.id)])
+
+
+@pytest.fixture
+def rich(customer):
+    """A customer with 100.00."""
+    services.deposit(user_id=customer.id, amount=Decimal("100.00"))
+    return customer
+
+
+@pytest.mark.django_db
+class TestDeposit:
+    def test_makes_the_wallet_when_it_is_first_needed(self, customer, settings):
+        assert Wallet.objects.of(customer.id).balance == 0
+        assert not Wallet.objects.exists()
+        entry = services.deposit(user_id=customer.id, amount=Decimal("5.00"))
+        assert (entry.kind, entry.amount, entry.order_id) == (Entry.Kind.DEPOSIT, Decimal("5.00"), None)
+        assert Wallet.objects.of(customer.id).balance == Decimal("5.00")
+        assert Wallet.objects.get().currency == settings.CURRENCY
+
+    def test_adds_up_beyond_the_largest_single_deposit(self, customer):
+        for _ in range(3):
+            services.deposit(user_id=customer.id, amount=Decimal("9999999999.99"))
+        assert balance(customer) == Decimal("29999999999.97")
+
+    @pytest.mark.parametrize("amount", ["0.00", "-1.00"])
+    def test_of_nothing_is_refused_by_the_database(self, rich, amount):
+        with pytest.raises(IntegrityError, match="entry_fits_its_kind"):
+            services.deposit(user_id=rich.id, amount=Decimal(amount))
+
+
+@pytest.mark.django_db
+class TestCapture:
+    def test_takes_the_amount_and_tells(self, rich, published):
+        order_id = capture(rich, "30.00")
+        assert balance(rich) == Decimal("70.00")
+        assert [entry.amount for entry in Entry.objects.of(rich.id)] == [Decimal("-30.00"), Decimal("100.00")]
+        payment = Payment.objects.get(pk=order_id)
+        assert (payment.status, payment.captured) == (Payment.Status.SUCCEEDED, Decimal("30.00"))
+        told = {"orderId": str(order_id), "customerId": str(rich.id), "amount": "30.00", "currency": "USD"}
+        assert published() == [("payment.succeeded", told)]
+
+    def test_takes_nothing_when_there_is_not_enough(self, rich, published):
+        order_id = capture(rich, "100.01")
+        assert balance(rich) == Decimal("100.00")
+        assert Payment.objects.get(pk=order_id).status == Payment.Status.FAILED
+        [(event_type, told)] = published()
+        assert (event_type, told["amount"], told["reason"]) == ("payment.failed", "100.01", "insufficient_funds")
+
+    def test_takes_the_last_cent(self, rich):
+        capture(rich, "100.00")
+        assert balance(rich) == 0
+
+    def test_fails_for_a_customer_who_never_had_a_wallet(self, customer, published):
+        capture(customer, "1.00")
+        assert [type for type, _ in published()] == ["payment.failed"]
+        assert balance(customer) == 0
+
+    def test_serves_the_requests_of_a_batch_in_their_order(self, rich, published):
+        services.capture(
+            requests=[CaptureRequest(uuid7(), rich.id, Decimal(amount)) for amount in ("60.00", "60.00", "40.00")]
+        )
+        assert [type for type, _ in published()] == ["payment.succeeded", "payment.failed", "payment.succeeded"]
+        assert balance(rich) == 0
+
+    def test_serves_an_order_that_stands_twice_in_a_batch_once(self, rich, published):
+        request = CaptureRequest(uuid7(), rich.id, Decimal("30.00"))
+        services.capture(requests=[request, request])
+        assert balance(rich) == Decimal("70.00")
+        assert len(published()) == 1
+
+    def test_does_not_try_a_failed_payment_again(self, customer, rows):
+        order_id = capture(customer, "1.00")
+        services.deposit(user_id=customer.id, amount=Decimal("5.00"))
+        before = rows()
+        capture(customer, "1.00", order_id)
+        assert rows() == before
+
+    def test_asks_the_database_as_often_for_many_orders_as_for_one(self, rich, django_assert_max_num_queries):
+        with django_assert_max_num_queries(10):
+            services.capture(requests=[CaptureRequest(uuid7(), rich.id, Decimal("1.00")) for _ in range(50)])
+
+
+@pytest.mark.django_db
+class TestRefund:
+    def test_gives_back_what_was_taken_and_tells(self, rich, published):
+        order_id = capture(rich, "30.00")
+        refund(rich, order_id)
+        assert balance(rich) == Decimal("100.00")
+        payment = Payment.objects.get(pk=order_id)
+        assert (payment.status, payment.captured, payment.refunded) == ("REFUNDED", Decimal("30.00"), Decimal("30.00"))
+        told = {"orderId": str(order_id), "customerId": str(rich.id), "amount": "30.00", "currency": "USD"}
+        assert published()[1:] == [("payment.refunded", told)]
+
+    def test_of_a_failed_payment_gives_nothing(self, rich, rows):
+        order_id = capture(rich, "100.01")
+        before = rows()
+        refund(rich, order_id)
+        assert rows() == before
+
+    def test_before_the_capture_leaves_a_mark_and_tells_nothing(self, rich, published):
+        order_id = uuid7()
+        refund(rich, order_id)
+        assert Payment.objects.get(pk=order_id).status == Payment.Status.CANCELLED
+        assert published() == []
+
+    def test_of_several_orders_of_a_customer_adds_up(self, rich):
+        orders = [capture(rich, "30.00"), capture(rich, "20.00")]
+        services.refund(requests=[RefundRequest(order_id, rich.id) for order_id in [*orders, orders[0], uuid7()]])
+        assert balance(rich) == Decimal("100.00")
+
+
+@pytest.mark.django_db
+class TestDatabase:
+    def test_refuses_a_negative_balance(self, rich):
+        with pytest.raises(IntegrityError, match="wallet_balance_not_negative"):
+            Wallet.objects.update(balance=Decimal("-0.01"))
+
+    def test_refuses_a_second_refund_of_an_order(self, rich):
+        order_id = capture(rich, "30.00")
+        refund(rich, order_id)
+        with pytest.raises(IntegrityError, match="entry_once_for_order"):
+            Entry.objects.create(wallet_id=rich.id, kind="REFUND", amount=Decimal("30.00"), order_id=order_id)
+
+    @pytest.mark.parametrize(
+        "values",
+        [
+            {"captured": Decimal("29.00")},
+            {"refunded": Decimal("30.00")},
+            {"status": "REFUNDED"},
+            {"status": "FAILED"},
+            {"status": "LOST"},
+        ],
+    )
+    def test_refuses_a_payment_whose_amounts_belie_its_status(self, rich, values):
+        capture(rich, "30.00")
+        with pytest.raises(IntegrityError, match="payment_amounts_fit_status"):
+            Payment.objects.update(**values)
+
+
+@pytest.mark.django_db(transaction=True)
+class TestAtOnce:
+    def test_the_last_money_goes_to_one_of_two_orders(self, rich, at_once):
+        for _ in range(10):
+            orders = at_once(partial(capture, rich, "60.00"), partial(capture, rich, "60.00"))
+            payments = Payment.objects.filter(pk__in=orders)
+            assert sorted(payment.status for payment in payments) == ["FAILED", "SUCCEEDED"]
+            for order_id in orders:
+                refund(rich, order_id)
+        assert balance(rich) == Decimal("100.00")
+
+    def test_no_deposit_is_lost_beside_captures(self, rich, at_once):
+        def deposit():
+            for _ in range(20):
+                services.deposit(user_id=rich.id, amount=Decimal("3.00"))
+
+        def captures():
+            for _ in range(20):
+                capture(rich, "1.00")
+
+        assert at_once(deposit, captures, deposit, captures) == [None] * 4
+        assert balance(rich) == Decimal("180.00")
+
+    def test_two_first_deposits_make_one_wallet(self, customer, at_once):
+        deposit = partial(services.deposit, user_id=customer.id, amount=Decimal("1.00"))
+        at_once(*[deposit] * 6)
+        assert balance(customer) == Decimal("6.00")
+
+    def test_two_refunds_of_an_order_give_back_once(self, rich, at_once, published):
+        order_id = capture(rich, "30.00")
+        assert at_once(*[partial(refund, rich, order_id)] * 4) == [None] * 4
+        assert balance(rich) == Decimal("100.00")
+        assert [type for type, _ in published()] == ["payment.succeeded", "payment.refunded"]
+
+    def test_batches_that_name_the_same_customers_in_another_order_do_not_deadlock(self, rich, at_once):
+        other = User.objects.create_user("dave", "dave@example.com")
+        services.deposit(user_id=other.id, amount=Decimal("100.00"))
+
+        def batches(customers):
+            for _ in range(20):
+                services.capture(requests=[CaptureRequest(uuid7(), user.id, Decimal("1.00")) for user in customers])
+
+        assert at_once(partial(batches, [rich, other]), partial(batches, [other, rich])) == [None, None]
+        assert (balance(rich), balance(other)) == (Decimal("60.00"), Decimal("60.00"))
+
+
+@pytest.mark.django_db(transaction=True)
+class TestCrashBeforeCommit:
+    @pytest.mark.parametrize(
+        "write",
+        [
+            lambda user, order_id: services.deposit(user_id=user.id, amount=Decimal("1.00")),
+            lambda user, order_id: capture(user, "1.00"),
+            lambda user, order_id: capture(user, "1000.00"),
+            refund,
+            lambda user, order_id: refund(user, uuid7()),
+        ],
+        ids=["deposit", "capture", "fail", "refund", "refund_before_capture"],
+    )
+    def test_leaves_nothing(self, rich, crash, rows, write):
+        order_id = capture(rich, "30.00")
+        before = rows()
+        crash(partial(write, rich, order_id))
+        assert rows() == before
