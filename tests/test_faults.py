@@ -1,0 +1,61 @@
+"""Any process killed with SIGKILL in the middle of orders: all become final, and the books add up."""
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
+import pytest
+
+from tests.conftest import Stack
+from tests.shop import Customer, Shop
+
+ORDERS = 200
+CUSTOMERS = 8
+PROCESSES = [
+    "web",
+    "relay",
+    "consumer-notifications",
+    "consumer-orders",
+    "consumer-payments",
+    "consumer-stock",
+    "celery-worker",
+    "celery-beat",
+    "postgres",
+    "kafka",
+    "valkey",
+]
+
+
+def test_every_process_of_the_stack_is_killed_below(stack: Stack):
+    assert stack.processes() == sorted(PROCESSES)
+
+
+@pytest.fixture(scope="module")
+def customers(open_shop: Shop) -> list[Customer]:
+    """Most with plenty of money, some whose wallets are soon empty."""
+    return [open_shop.customer(money="1000000.00" if number % 4 else "30.00") for number in range(CUSTOMERS)]
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_all_orders_are_final_and_the_books_add_up_after_a_kill_of(
+    shop: Shop, stack: Stack, customers: list[Customer], process: str
+):
+    under_way = Event()
+
+    def buy(customer: Customer) -> list[str]:
+        order_ids = []
+        for number in range(ORDERS // CUSTOMERS):
+            order_ids.append(customer.place(**{f"A{1 + number % 10:03}": 1 + number % 3}))
+            if number % 10 == 9:
+                assert customer.call("POST", f"orders/{order_ids[-1]}/cancel/").status_code == 202
+            if number == 5:
+                under_way.set()
+        return order_ids
+
+    with ThreadPoolExecutor(CUSTOMERS) as pool:
+        bought = [pool.submit(buy, customer) for customer in customers]
+        assert under_way.wait(60)
+        stack.kill(process)
+        order_ids = [order_id for future in bought for order_id in future.result()]
+
+    shop.wait_until_all_is_final(seconds=60)
+    assert len(order_ids) == ORDERS
