@@ -37,8 +37,16 @@ REMEMBER = """
 """
 
 
-class Outage(Exception):
-    """PostgreSQL or the machine is in trouble. What was in hand was not written, and no try was burnt."""
+class NotApplied(Exception):
+    """What was in hand was not written, and no try was burnt: it is to be applied later."""
+
+
+class Outage(NotApplied):
+    """PostgreSQL or the machine is in trouble."""
+
+
+class Stopping(NotApplied):
+    """The process shall end."""
 
 
 @dataclass
@@ -52,7 +60,10 @@ class Tally:
 
 
 class Applier:
-    """Applies records to one consumer group. `pause` blocks for a number of seconds between two tries of a record."""
+    """Applies records to one consumer group.
+
+    `pause` blocks for a number of seconds between two tries of a record; it may raise Stopping.
+    """
 
     def __init__(self, group: str, *, pause: Callable[[float], None]) -> None:
         self._group, self._pause = group, pause
@@ -65,7 +76,7 @@ class Applier:
         cannot be applied, which becomes a dead letter.
 
         Raises:
-            Outage: call again with the same records when it is over.
+            NotApplied: some or all were not applied. Call again with the same records.
         """
         readings = [read(record, self._handlers) for record in records]
         concerned = [reading for reading in readings if reading.event or reading.unreadable]
@@ -80,7 +91,7 @@ class Applier:
             return
         try:
             self._transact(readings, tally)
-        except Outage:
+        except NotApplied:
             raise
         except Exception:
             # The halves will meet it again; it counts, and is told of, when its record stands alone.
@@ -92,7 +103,7 @@ class Applier:
         for pause_seconds in (*PAUSES, None):
             try:
                 self._transact([reading], tally)
-            except Outage:
+            except NotApplied:
                 raise
             except Exception as error:
                 if pause_seconds is None:

@@ -12,7 +12,7 @@ from confluent_kafka import Consumer as KafkaConsumer
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from django.db import DatabaseError, InterfaceError, close_old_connections, connections, router
 
-from outbox.applying import Applier, Outage
+from outbox.applying import Applier, Outage, Stopping
 from outbox.kafka import consumer_config, topic_name
 from outbox.models import InboxEvent
 from outbox.record import Record
@@ -37,7 +37,7 @@ class Consumer:
         """Raise LookupError where no handler names the group."""
         self._group, self._stop, self._batch_size, self._until_idle = group, stop, batch_size, until_idle
         self._topics = [topic_name(topic) for topic in topics_of(group)]
-        self._applier = Applier(group, pause=stop.wait)
+        self._applier = Applier(group, pause=self._pause)
         self._database = OutageLog(logger, "PostgreSQL")
         self._broker = OutageLog(logger, "Kafka")
         # Next offset to read by partition, of what was applied and is not known to be committed.
@@ -101,6 +101,8 @@ class Consumer:
             try:
                 close_old_connections()
                 tally = self._applier.apply(records)
+            except Stopping:
+                return
             except Outage as outage:
                 self._wait_out(outage)
                 # Meanwhile partitions may have gone to another member, and their records with them.
@@ -113,6 +115,12 @@ class Consumer:
                     self._applied[record.topic, record.partition] = record.offset + 1
                 self._commit(self._applied, wait=False)
                 return
+
+    def _pause(self, seconds: float) -> None:
+        """Block between two tries of a record, of which a batch may hold many: a stop does not wait for them all."""
+        self._stop.wait(seconds)
+        if self._stop.requested:
+            raise Stopping
 
     def _wait_out(self, outage: Outage) -> None:
         """Block until PostgreSQL answers, and stay a member of the group meanwhile."""

@@ -36,7 +36,6 @@ LOCK = (0x6F757462, 1)
 # What Kafka says of a record that it will never take, whatever is waited for.
 REFUSALS = {
     KafkaError.MSG_SIZE_TOO_LARGE,
-    KafkaError.INVALID_MSG,
     KafkaError.INVALID_RECORD,
     KafkaError.RECORD_LIST_TOO_LARGE,
     KafkaError.INVALID_TIMESTAMP,

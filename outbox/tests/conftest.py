@@ -18,10 +18,8 @@ from outbox.topics import create_topics
 def effects(db):
     """What the sample handlers wrote, in order: (subject, number) rows."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            "CREATE TABLE IF NOT EXISTS sample_effect (id bigserial, subject text, number int, CHECK (number < 1000))"
-        )
-        cursor.execute("TRUNCATE sample_effect")
+        cursor.execute("DROP TABLE IF EXISTS sample_effect")
+        cursor.execute("CREATE TABLE sample_effect (id bigserial, subject text, number int, CHECK (number < 1000))")
     sample.calls.clear()
     sample.broken.clear()
 

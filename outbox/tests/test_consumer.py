@@ -155,6 +155,21 @@ def cut_other_connections() -> None:
         )
 
 
+def test_a_consumer_of_many_poisonous_events_stops_in_time_and_loses_none(kafka, effects):
+    kafka.put(THING, *(as_put(ThingCounted(thing=f"t{n % 10}", number=5000 + n)) for n in range(200)))
+    with running("run_consumer", "sample") as consumer:
+        wait_until(lambda: FailedMessage.objects.count() > 2)
+        assert terminate(consumer) == 0
+    buried = FailedMessage.objects.count()
+    sample.mend()
+
+    consume()
+
+    assert buried < 200
+    assert FailedMessage.objects.count() == buried
+    assert len(effects()) == 200 - buried
+
+
 def test_an_idle_consumer_stops_in_time(kafka):
     with running("run_consumer", "sample") as consumer:
         kafka.put(THING, as_put(ThingClosed(thing="a")))
