@@ -162,3 +162,12 @@ class NewestFirst(CursorPagination):
         except (ValidationError, ValueError, DataError):
             # DRF reads a cursor without asking whether its position is one of the column's values.
             raise NotFound(self.invalid_cursor_message) from None
+
+    def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+        # DRF writes the `nullable` of OpenAPI 3.0, which 3.1 does not know.
+        link = {"type": ["string", "null"], "format": "uri"}
+        return {
+            "type": "object",
+            "properties": {"results": schema, "next": link, "previous": link},
+            "required": ["results", "next", "previous"],
+        }

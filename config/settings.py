@@ -172,6 +172,8 @@ SPECTACULAR_SETTINGS = {
 
 # ── Shop ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 CURRENCY = env.str("CURRENCY", default="USD")
+# Set by `make run`: the demo's users, whose passwords are public, may be added.
+DEMO = env.bool("DEMO", default=False)
 WALLET_SELF_DEPOSIT = env.bool("WALLET_SELF_DEPOSIT", default=False)
 ORDER_STOCK_TIMEOUT_SECONDS = env.int("ORDER_STOCK_TIMEOUT_SECONDS", default=300)
 ORDER_PAYMENT_TIMEOUT_SECONDS = env.int("ORDER_PAYMENT_TIMEOUT_SECONDS", default=900)

@@ -1,6 +1,7 @@
 """The demo order: what a user would do over HTTP, and what they can open then."""
 
 import asyncio
+import sys
 import time
 import uuid
 from typing import Any
@@ -13,7 +14,8 @@ from devstack import StackError
 
 _PASSWORD = "orderbox-demo"
 _LIMIT_SECONDS = 30.0
-_console = Console(highlight=False, soft_wrap=True)
+# Into a file or a pipe, the table is as wide as its ids need.
+_console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
 
 
 async def place_order(address: str) -> None:

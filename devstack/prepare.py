@@ -25,7 +25,7 @@ def main(groups_file: Path) -> None:
     if not summary.strip().startswith("0 "):
         # Compressing takes seconds, and compresses all of them again.
         call_command("collectstatic", interactive=False)
-    call_command("seed_demo", force=True)
+    call_command("seed_demo")
     # Last, and waited for, since of the engines Kafka takes longest. If it does not come, the runner ends this process.
     while not kafka.answers(os.environ["KAFKA_BOOTSTRAP_SERVERS"], os.environ.get("KAFKA_SECURITY", "")):
         time.sleep(0.1)

@@ -21,10 +21,20 @@ from devstack.stopping import StopRequests
 
 _FIRST_PORT = 8000
 _WEB_START_SECONDS = 60.0
-_DEMO_SETTINGS = {"ALLOWED_HOSTS": "127.0.0.1,localhost", "WALLET_SELF_DEPOSIT": "true"}
+DEMO_SETTINGS = {"ALLOWED_HOSTS": "127.0.0.1,localhost", "DEMO": "true", "WALLET_SELF_DEPOSIT": "true"}
 # The settings that a person may give: manage.py in a second terminal is to follow them as well.
-_SETTINGS = (
-    *("DEBUG", "KAFKA_SECURITY", "KAFKA_PRODUCER", "KAFKA_CONSUMER", "COUPON_QUEUE", "CURRENCY"),
+SETTINGS = (
+    *(
+        "DEBUG",
+        "LOG_LEVEL",
+        "KAFKA_PREFIX",
+        "KAFKA_REPLICATION_FACTOR",
+        "KAFKA_SECURITY",
+        "KAFKA_PRODUCER",
+        "KAFKA_CONSUMER",
+        "COUPON_QUEUE",
+        "CURRENCY",
+    ),
     *("EMAIL_URL", "TELEGRAM_BOT_TOKEN", "TELEGRAM_CHAT_ID", "TELEGRAM_API_URL"),
     *("ORDER_STOCK_TIMEOUT_SECONDS", "ORDER_PAYMENT_TIMEOUT_SECONDS", "ORDER_CANCEL_WINDOW_HOURS"),
     *("FAILED_MESSAGE_RETRY_SECONDS", "FAILED_MESSAGE_RETRY_LIMIT"),
@@ -108,8 +118,8 @@ def _listen(output: Output) -> socket.socket:
 
 def _values(state: State, urls: Mapping[str, str], port: int) -> dict[str, str]:
     """Return what the environment file holds: what is given from outside comes before what is chosen here."""
-    chosen = {**urls, "SECRET_KEY": state.secret("secret_key"), "PORT": str(port), **_DEMO_SETTINGS}
-    names = (*engines.VARIABLES, *chosen, *_SETTINGS)
+    chosen = {**urls, "SECRET_KEY": state.secret("secret_key"), "PORT": str(port), **DEMO_SETTINGS}
+    names = (*engines.VARIABLES, *chosen, *SETTINGS)
     given = {name: os.environ[name] for name in names if os.environ.get(name)}
     return chosen | given
 

@@ -7,6 +7,7 @@ from textwrap import dedent
 import pytest
 from django.core.management import get_commands
 
+from devstack import engines, run
 from outbox.registry import groups
 from tests.settings_source import CHECKOUT, UNSTATED, variables
 
@@ -136,3 +137,8 @@ def test_python_in_the_documents_is_python(document: Path):
 
 def test_the_first_order_is_one_block_that_a_script_can_take():
     assert len(re.findall(r"^```sh\n", section(README, "A first order"), re.MULTILINE)) == 1
+
+
+def test_make_run_hands_every_setting_on_to_a_second_terminal():
+    written = {*run.SETTINGS, *engines.VARIABLES, *run.DEMO_SETTINGS, "SECRET_KEY", "PORT"}
+    assert variables().keys() - {"ENV_FILE"} <= written

@@ -1,5 +1,6 @@
 """What the API says of itself."""
 
+import jsonschema
 import pytest
 import yaml
 from django.core.management import call_command
@@ -83,3 +84,12 @@ def test_is_shown_without_foreign_hosts(anybody):
 
 def test_is_where_the_root_leads(anybody):
     assert anybody.get("/")["Location"] == "/api/docs/"
+
+
+def test_writes_nothing_that_only_openapi_3_0_knows(schema):
+    assert "nullable" not in yaml.safe_dump(schema)
+
+
+def test_a_page_at_the_end_of_a_list_fits_its_schema(schema, api, customer):
+    page = schema["components"]["schemas"]["PaginatedOrderOutList"]
+    jsonschema.validate(api(customer).get("/api/v1/orders/").json(), {**schema, **page})

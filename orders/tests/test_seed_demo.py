@@ -22,6 +22,12 @@ def test_is_refused_without_force():
     assert not User.objects.exists()
 
 
+def test_needs_no_force_where_make_run_says_that_it_is_the_demo(settings):
+    settings.DEMO = True
+    seed()
+    assert User.objects.filter(username="admin").exists()
+
+
 def test_adds_users_who_can_log_in_and_products_with_stock():
     seed("--force")
     staff = {name: authenticate(username=name, password="orderbox-demo").is_staff for name in ("alice", "bob", "admin")}

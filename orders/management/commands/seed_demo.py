@@ -1,4 +1,4 @@
-"""Fill an empty installation with what the demo needs: manage.py seed_demo --force
+"""Fill an empty installation with what the demo needs: manage.py seed_demo
 
 Declared exception: the command calls the services of accounts and stock, since the demo spans them.
 """
@@ -7,6 +7,7 @@ from argparse import ArgumentParser
 from decimal import Decimal
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
@@ -36,11 +37,11 @@ class Command(BaseCommand):
     help = "Add the demo's users and products, unless they are there. Only for demos: the passwords are public."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--force", action="store_true", help="yes, this is a demo")
+        parser.add_argument("--force", action="store_true", help="yes, this is a demo, though not of make run")
 
     @transaction.atomic
     def handle(self, *, force: bool, **options: Any) -> None:
-        if not force:
+        if not (settings.DEMO or force):
             raise CommandError("seed_demo makes an admin whose password is public: only for demos, with --force.")
         for username in USERNAMES:
             self.add_user(username)
