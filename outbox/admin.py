@@ -9,8 +9,9 @@ from django.db.models import Model
 from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django.utils.text import Truncator
 
-from outbox.dead_letters import decode_headers
+from outbox.dead_letters import decode_headers, storable
 from outbox.models import FailedMessage, InboxEvent, OutboxEvent
 
 # Characters of a value that a page shows; Kafka allows megabytes.
@@ -29,7 +30,8 @@ def readable(content: bytes | memoryview | None) -> str:
     # What is no JSON is shown as it is: that may be just what is wrong with it.
     with suppress(ValueError, RecursionError):
         text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-    text = text.replace("\0", "\\0")
+    # A page can hold neither NUL nor lone surrogates, no more than a table can.
+    text = storable(text)
     if len(text) > SHOWN_LIMIT:
         return f"{text[:SHOWN_LIMIT]}\n… {len(content):,} bytes in all"
     return text
@@ -54,6 +56,10 @@ class ReadOnlyAdmin(admin.ModelAdmin):
     def readable_key(self, row: Any) -> str:
         return readable(row.key)
 
+    @admin.display(description="key")
+    def key_in_short(self, row: Any) -> str:
+        return Truncator(readable(row.key)).chars(50)
+
     @admin.display(description="value")
     def readable_value(self, row: Any) -> SafeString:
         return format_html("<pre>{}</pre>", readable(row.value))
@@ -66,7 +72,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):
 
 @admin.register(OutboxEvent)
 class OutboxEventAdmin(ReadOnlyAdmin):
-    list_display = ["id", "event_type", "event_id", "topic", "readable_key", "created_at"]
+    list_display = ["id", "event_type", "event_id", "topic", "key_in_short", "created_at"]
     list_filter = ["topic", "event_type"]
     search_fields = ["=event_id", "=event_type"]
     fields = [
@@ -96,12 +102,10 @@ class FailedMessageAdmin(ReadOnlyAdmin):
         "status",
         "consumer_group",
         "event_type",
-        "readable_key",
-        "error_class",
+        "key_in_short",
+        "error_in_short",
+        "place",
         "attempts",
-        "topic",
-        "partition",
-        "offset",
         "created_at",
     ]
     list_filter = ["status", "consumer_group", "event_type", "error_class", "created_at"]
@@ -119,6 +123,18 @@ class FailedMessageAdmin(ReadOnlyAdmin):
         ("attempts", "next_retry_at"),
         ("created_at", "processed_at"),
     ]
+
+    @admin.display(description="error", ordering="error_class")
+    def error_in_short(self, letter: FailedMessage) -> str:
+        # A traceback says last what happened.
+        last_line = letter.error.strip().rpartition("\n")[2]
+        return Truncator(last_line if letter.error_class in last_line else f"{letter.error_class}: {last_line}").chars(
+            100
+        )
+
+    @admin.display(description="topic / partition / offset", ordering="offset")
+    def place(self, letter: FailedMessage) -> str:
+        return f"{letter.topic} / {letter.partition} / {letter.offset}"
 
     @admin.display(description="error")
     def readable_error(self, letter: FailedMessage) -> SafeString:

@@ -118,8 +118,10 @@ class Sender:
         then rows without a report are missing in what is returned.
         """
         reports: dict[int, KafkaError | None] = {}
+        # The first error of each topic. What comes behind it is not sent, lest it overtake: it shares the error.
+        failed: dict[str, KafkaError] = {}
         for row in rows:
-            self._produce(row, reports)
+            self._produce(row, stop, reports, failed)
         give_up_at = None
         while len(reports) < len(rows):
             self._poll(0.1)
@@ -132,23 +134,28 @@ class Sender:
             self._outage.over()
         return reports
 
-    def _produce(self, row: Row, reports: dict[int, KafkaError | None]) -> None:
-        def report(error: KafkaError | None, message: Message) -> None:
+    def _produce(
+        self, row: Row, stop: Stop, reports: dict[int, KafkaError | None], failed: dict[str, KafkaError]
+    ) -> None:
+        def report(error: KafkaError | None, message: Message | None = None) -> None:
             reports[row.id] = error
+            if error is not None:
+                failed.setdefault(row.topic, error)
 
-        while True:
+        headers: Any = row.kafka_headers()
+        while row.topic not in failed:
             try:
-                headers: Any = row.kafka_headers()
                 self._producer.produce(row.topic, key=row.key, value=row.value, headers=headers, on_delivery=report)
             except BufferError:
+                # The local queue is full.
+                if stop.requested:
+                    return
                 self._poll(0.1)
-            except KafkaException as refused:
-                reports[row.id] = refused.args[0]
-                self.broken = self.broken or refused.args[0].code() not in REFUSALS
+            except KafkaException as refusal:
+                report(refusal.args[0])
             else:
                 return
-            if row.id in reports:
-                return
+        reports[row.id] = failed[row.topic]
 
     def _poll(self, seconds: float) -> None:
         try:
@@ -222,7 +229,7 @@ class Relay:
                     sender.close()
                     sender = Sender(self._kafka)
                     stop.wait(RESTART_SECONDS)
-                self._wake_topics(sender)
+                self._wake_topics(sender, stop)
                 rows = self._read(db)
                 if rows:
                     yield self._send(db, sender, rows, stop)
@@ -297,10 +304,10 @@ class Relay:
         self._resting[topic] = (time.monotonic() + seconds, seconds)
         logger.warning("a topic cannot be written to, its events wait", extra={"topic": topic, "seconds": seconds})
 
-    def _wake_topics(self, sender: Sender) -> None:
+    def _wake_topics(self, sender: Sender, stop: Stop) -> None:
         """Try again the topics that have rested long enough."""
         for topic, (until, _) in list(self._resting.items()):
-            if time.monotonic() >= until:
+            if time.monotonic() >= until and not stop.requested:
                 if sender.knows(topic):
                     del self._resting[topic]
                 else:

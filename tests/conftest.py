@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from outbox import registry
 from tests.shop import Shop
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -72,6 +73,16 @@ def serves(address: str) -> bool:
         return httpx.get(f"{address}/readyz", timeout=5).is_success
     except httpx.HTTPError:
         return False
+
+
+@pytest.fixture
+def groups() -> list[str]:
+    """The project's consumer groups: not those of other tests' samples."""
+    return [
+        group
+        for group in registry.groups()
+        if all(handler.call.__module__.endswith(".consumers") for handler in registry.handlers_of(group).values())
+    ]
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,9 @@ def test_all_orders_are_final_and_the_books_add_up_after_a_kill_of(
         for number in range(ORDERS // CUSTOMERS):
             order_ids.append(customer.place(**{f"A{1 + number % 10:03}": 1 + number % 3}))
             if number % 10 == 9:
-                assert customer.call("POST", f"orders/{order_ids[-1]}/cancel/").status_code == 202
+                answer = customer.call("POST", f"orders/{order_ids[-1]}/cancel/")
+                # One whose customer has no money may be cancelled before.
+                assert answer.status_code == 202 or answer.json()["code"] == "already_cancelled"
             if number == 5:
                 under_way.set()
         return order_ids

@@ -28,6 +28,8 @@ def garbage(event: Event) -> dict[str, tuple[bytes | None, bytes | None, list]]:
         "no UTF-8": (key, value.replace(b"thing.", b"\xff\xfe.."), headers),
         "no UTF-8 in a field nobody knows": (key, value[:-1] + b',"extra":"\xff"}', headers),
         "a NUL inside": (key, value.replace(b"thing.", b"thin\x00."), headers),
+        "a lone surrogate": (key, value.replace(b"thing.", b"\\ud800."), headers),
+        "a number of 5,000 digits": (key, b"1" * 5_000, headers),
         "a binary value": (key, bytes(range(256)), headers),
         "deep nesting": (key, envelope + b'"data":' + b"[" * 100_000 + b"]" * 100_000 + b"}", headers),
         "deep nesting unclosed": (key, b"[" * 500_000, headers),
