@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import truststore
+
 from devstack import CHECKOUT, StackError, kafka_jars
 from devstack.execute import execute
 from devstack.run import run
@@ -14,6 +16,8 @@ from devstack.run import run
 def main() -> int:
     """Run one command; trouble that a person can act on is one line on standard error and exit code 1."""
     arguments = _parser().parse_args()
+    # Jars come over TLS: trust whom the machine trusts, as pip does, and not only those whom requests brings along.
+    truststore.inject_into_ssl()
     try:
         code: int = arguments.command(arguments)
         return code
