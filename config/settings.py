@@ -109,11 +109,21 @@ STORAGES = {
 }
 
 # ── Engines ───────────────────────────────────────────────────────────────────────────────────────────────────────
+database = env.db("DATABASE_URL", default="postgresql://orderbox@127.0.0.1:5432/orderbox")
 DATABASES = {
     "default": {
-        **env.db("DATABASE_URL", default="postgresql://orderbox@127.0.0.1:5432/orderbox"),
+        **database,
         "CONN_MAX_AGE": None,
         "CONN_HEALTH_CHECKS": True,
+        "OPTIONS": {
+            # A host that is gone without a word is noticed within seconds, not after the kernel's 15 minutes.
+            "connect_timeout": 3,
+            "tcp_user_timeout": 5_000,
+            "keepalives_idle": 10,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            **database.get("OPTIONS", {}),
+        },
     }
 }
 REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")

@@ -19,7 +19,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
                 id="outbox.E001",
             )
         )
-    owned = {"enable.idempotence", "acks", "enable.gapless.guarantee", "message.timeout.ms"}
+    owned = {"enable.idempotence", "acks", "enable.gapless.guarantee", "message.timeout.ms", "partitioner"}
     for name in sorted(owned & set(conf.get("PRODUCER"))):
         errors.append(
             Error(
@@ -29,6 +29,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
             )
         )
     owned = {"group.id", "enable.auto.commit", "enable.auto.offset.store"}
+    owned |= {"auto.offset.reset", "partition.assignment.strategy"}
     for name in sorted(owned & set(conf.get("CONSUMER"))):
         errors.append(
             Error(

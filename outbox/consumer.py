@@ -5,6 +5,7 @@ again, and the inbox knows it.
 """
 
 import logging
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +27,8 @@ BATCH_SIZE = 500
 POLL_SECONDS = 0.5
 # Between two looks whether an engine is back.
 PROBE_SECONDS = 1.0
+# How long a stop waits for Kafka to take the last offsets.
+LEAVE_SECONDS = 7.0
 
 Place = tuple[str, int]
 
@@ -62,9 +65,22 @@ class Consumer:
                 elif self._until_idle and self._is_idle():
                     break
         finally:
+            self._leave()
+            close_old_connections()
+
+    def _leave(self) -> None:
+        """Commit and leave the group; without Kafka's answer, after LEAVE_SECONDS, leave it at that."""
+
+        def leave() -> None:
             self._commit(self._applied)
             self._kafka.close()
-            close_old_connections()
+
+        # Both block for as long as Kafka is away, and cannot be told not to.
+        leaving = threading.Thread(target=leave, daemon=True)
+        leaving.start()
+        leaving.join(LEAVE_SECONDS)
+        if leaving.is_alive():
+            logger.warning("Kafka did not answer, offsets may not be committed", extra={"group": self._group})
 
     def _receive(self) -> list[Record]:
         """Return what is there, at least one record if one comes within POLL_SECONDS."""

@@ -1,5 +1,6 @@
 """PostgreSQL's errors told apart: what passes by itself, what can be repeated at once, what is the handler's fault."""
 
+import psycopg
 from django.db import DatabaseError, InterfaceError, OperationalError
 from psycopg import errors
 
@@ -20,10 +21,10 @@ def is_outage(error: BaseException) -> bool:
     """Return whether an error says nothing of the event in hand, only that an engine or the machine is in trouble."""
     if isinstance(error, MemoryError):
         return True
-    if not isinstance(error, DatabaseError | InterfaceError):
-        return False
-    sqlstate = getattr(error.__cause__, "sqlstate", None)
-    if sqlstate is None:
-        # No answer of the server's at all: the connection could not be made, or broke.
-        return isinstance(error, OperationalError | InterfaceError)
-    return sqlstate.startswith(OUTAGE_SQLSTATES)
+    # Django's errors are raised from psycopg's.
+    cause = error.__cause__ if isinstance(error, DatabaseError | InterfaceError) else error
+    if isinstance(cause, psycopg.Error) and cause.sqlstate is not None:
+        return cause.sqlstate.startswith(OUTAGE_SQLSTATES)
+    # No answer of the server's at all: the connection could not be made, or broke.
+    unanswered = OperationalError | InterfaceError | psycopg.OperationalError | psycopg.InterfaceError
+    return isinstance(error, unanswered)

@@ -149,7 +149,10 @@ def read_envelope(value: bytes | None) -> Envelope:
         raise Unreadable(f"no valid envelope: {error}") from error
     if envelope.timestamp.tzinfo is None:
         raise Unreadable("no valid envelope: the timestamp has no time zone")
-    return envelope
+    try:
+        return msgspec.structs.replace(envelope, timestamp=envelope.timestamp.astimezone(UTC))
+    except OverflowError as error:
+        raise Unreadable(f"no valid envelope: the timestamp {envelope.timestamp} is none in UTC") from error
 
 
 def read_event(envelope: Envelope, cls: type[AnyEvent]) -> AnyEvent:

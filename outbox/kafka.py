@@ -36,14 +36,14 @@ def producer_config(on_error: ErrorCallback, *, gapless: bool = True) -> dict[st
     return {
         **CLIENT,
         "linger.ms": 1,
-        # As Java clients do, so that producers in any language agree on a key's partition.
-        "partitioner": "murmur2_random",
         # The broker's limit counts, not the client's (default 1,000,000): copies of dead letters may be larger.
         "message.max.bytes": 4_000_000,
         # How long a topic may be unknown before its messages come back: the outbox keeps them, so not for long.
         "topic.metadata.propagation.max.ms": 2_000,
         **conf.get("KAFKA"),
         **conf.get("PRODUCER"),
+        # As Java clients do, so that producers in any language agree on a key's partition.
+        "partitioner": "murmur2_random",
         "enable.idempotence": True,
         "acks": "all",
         "enable.gapless.guarantee": gapless,
@@ -58,12 +58,10 @@ def consumer_config(group: str, on_error: ErrorCallback) -> dict[str, Any]:
     """Return the configuration of a member of consumer group `group`."""
     return {
         **CLIENT,
-        "auto.offset.reset": "earliest",
         # The classic protocol lets the member choose how soon its partitions move after it died; 6 s is the least
         # that a broker allows by default.
         "session.timeout.ms": 6_000,
         "heartbeat.interval.ms": 1_500,
-        "partition.assignment.strategy": "cooperative-sticky",
         "isolation.level": "read_committed",
         "fetch.wait.max.ms": 100,
         "queued.max.messages.kbytes": 16_384,
@@ -72,6 +70,9 @@ def consumer_config(group: str, on_error: ErrorCallback) -> dict[str, Any]:
         **conf.get("KAFKA"),
         **conf.get("CONSUMER"),
         "group.id": conf.get("PREFIX") + group,
+        # A group begins with all that Kafka still holds.
+        "auto.offset.reset": "earliest",
+        "partition.assignment.strategy": "cooperative-sticky",
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "error_cb": on_error,

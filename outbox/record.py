@@ -1,16 +1,16 @@
 """A record as it came from Kafka, and what a group reads in it."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
-
-from django.utils import timezone
 
 from outbox import conf
 from outbox.events import Envelope, Event, Unreadable, read_envelope, read_event
 from outbox.registry import Handler
+
+DAY_SECONDS = 24 * 60 * 60
 
 Headers = list[tuple[str, bytes | None]]
 
@@ -75,7 +75,7 @@ def read(record: Record, handlers: Mapping[str, Handler]) -> Reading:
         if handler is None:
             return Reading(record, envelope)
         event = read_event(envelope, handler.event_class)
-        if published_at(envelope) < timezone.now() - timedelta(days=conf.get("INBOX_RETENTION_DAYS")):
+        if made_at_ms(envelope) < (time.time() - conf.get("INBOX_RETENTION_DAYS") * DAY_SECONDS) * 1000:
             raise TooOld(f"older than the {conf.get('INBOX_RETENTION_DAYS')} days that the inbox remembers")
     except Unreadable as error:
         return Reading(record, envelope, unreadable=error)
@@ -98,8 +98,8 @@ def _check_frame(record: Record, envelope: Envelope) -> None:
             raise Unreadable(f"the header {name} is missing or is not that of the envelope")
 
 
-def published_at(envelope: Envelope) -> datetime:
-    """Return when an event was made: by its UUIDv7 (RFC 9562, 48 bits of milliseconds), else by its timestamp."""
+def made_at_ms(envelope: Envelope) -> float:
+    """Return when an event was made, in milliseconds since 1970: by its UUIDv7 (RFC 9562), else by its timestamp."""
     if envelope.event_id.version == 7:
-        return datetime.fromtimestamp((envelope.event_id.int >> 80) / 1000, UTC)
-    return envelope.timestamp
+        return envelope.event_id.int >> 80
+    return envelope.timestamp.timestamp() * 1000

@@ -6,6 +6,9 @@ from typing import Any
 
 from outbox.events import Event, Topic
 
+# As what failed_messages keeps the relay's rows that Kafka refused.
+RELAY = "relay"
+
 AnyHandler = Callable[[Any], None]
 
 
@@ -36,8 +39,11 @@ def handles(event_class: type[Event], *, group: str, bulk: bool = False) -> Call
     one event, or with `bulk=True` a list of them in order; what raises is tried again and then dead-lettered.
 
     Raises:
-        ValueError: the group has a handler for that event type already.
+        ValueError: the group has a handler for that event type already, or is named as the relay.
     """
+
+    if group == RELAY:
+        raise ValueError(f"group {RELAY!r} is taken: under it stands what Kafka refused")
 
     def register(function: AnyHandler) -> AnyHandler:
         handlers = _handlers.setdefault(group, {})

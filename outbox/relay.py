@@ -15,6 +15,7 @@ import psycopg
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from django.db import connections, router
 
+from outbox.database import is_outage
 from outbox.dead_letters import decode_headers, encode_headers
 from outbox.kafka import producer_config
 from outbox.models import OutboxEvent
@@ -23,7 +24,8 @@ from outbox.worker import OutageLog, Stop
 
 logger = logging.getLogger(__name__)
 
-BATCH_SIZE = 1_000
+# Rows in one batch at most, and bytes of values after which it takes no further row.
+BATCH_SIZE, BATCH_BYTES = 1_000, 16_000_000
 # How often the outbox is looked at when no NOTIFY says that there is something.
 POLL_SECONDS = 1.0
 # How long a stop waits for reports of what was handed to Kafka already.
@@ -53,15 +55,23 @@ TOPIC_OUTAGES = {
 # wait until that is solved.
 READ = """
     SELECT id, event_id::text, event_type, event_version, topic, key, value, traceparent, headers::text
-    FROM outbox_outboxevent AS waiting
-    WHERE topic <> ALL(%(resting)s)
-      AND NOT EXISTS (
-        SELECT FROM failed_messages AS letter
-        WHERE letter.consumer_group = 'relay' AND letter.status IN ('PENDING', 'FAILED')
-          AND letter.topic = waiting.topic AND letter.key = waiting.key
-      )
+    FROM (
+        SELECT *, sum(size) OVER (ORDER BY id) - size AS bytes_before
+        FROM (
+            SELECT *, coalesce(octet_length(value), 0) AS size
+            FROM outbox_outboxevent AS waiting
+            WHERE topic <> ALL(%(resting)s)
+              AND NOT EXISTS (
+                SELECT FROM failed_messages AS letter
+                WHERE letter.consumer_group = 'relay' AND letter.status IN ('PENDING', 'FAILED')
+                  AND letter.topic = waiting.topic AND letter.key = waiting.key
+              )
+            ORDER BY id
+            LIMIT %(limit)s
+        ) AS limited
+    ) AS measured
+    WHERE bytes_before < %(bytes)s
     ORDER BY id
-    LIMIT %(limit)s
 """
 
 BURY = """
@@ -165,13 +175,6 @@ class Sender:
             self.broken = True
             logger.warning("the producer cannot go on, a fresh one takes over", extra={"error": str(fatal.args[0])})
 
-    def knows(self, topic: str) -> bool:
-        """Return whether Kafka has that topic now, as far as can be told within 2 s."""
-        try:
-            return self._producer.list_topics(topic, timeout=2).topics[topic].error is None
-        except KafkaException:
-            return False
-
     def close(self) -> None:
         """Drop what was not sent. The outbox still has it."""
         self._producer.purge()
@@ -200,7 +203,9 @@ class Relay:
                     for batch in self._batches(db, stop, once):
                         sent += batch
                 return sent
-            except psycopg.OperationalError as error:
+            except psycopg.Error as error:
+                if not is_outage(error):
+                    raise
                 self._database.trouble(error)
                 stop.wait(RESTART_SECONDS)
         return sent
@@ -211,7 +216,7 @@ class Relay:
         parameters = connections[router.db_for_write(OutboxEvent)].get_connection_params()
         for django_only in ("cursor_factory", "context", "prepare_threshold"):
             parameters.pop(django_only, None)
-        with psycopg.connect(**parameters, connect_timeout=5, autocommit=True) as db:
+        with psycopg.connect(**{"connect_timeout": 5, **parameters, "autocommit": True}) as db:
             while not stop.requested:
                 # A row, though one without columns, only where the lock was free.
                 if db.execute("SELECT WHERE pg_try_advisory_lock(%s, %s)", LOCK).fetchone() is not None:
@@ -229,7 +234,6 @@ class Relay:
                     sender.close()
                     sender = Sender(self._kafka)
                     stop.wait(RESTART_SECONDS)
-                self._wake_topics(sender, stop)
                 rows = self._read(db)
                 if rows:
                     yield self._send(db, sender, rows, stop)
@@ -242,7 +246,10 @@ class Relay:
 
     def _read(self, db: psycopg.Connection[Any]) -> list[Row]:
         cursor = db.cursor(binary=True, row_factory=lambda cursor: Row._make)
-        return cursor.execute(READ, {"resting": list(self._resting), "limit": self._batch_size}).fetchall()
+        now = time.monotonic()
+        resting = [topic for topic, (until, _) in self._resting.items() if until > now]
+        parameters = {"resting": resting, "limit": self._batch_size, "bytes": BATCH_BYTES}
+        return cursor.execute(READ, parameters).fetchall()
 
     def _wait_for_work(self, db: psycopg.Connection[Any]) -> None:
         for _ in db.notifies(timeout=self._poll_seconds, stop_after=1):
@@ -251,13 +258,26 @@ class Relay:
     def _send(self, db: psycopg.Connection[Any], sender: Sender, rows: Sequence[Row], stop: Stop) -> int:
         reports = sender.send(rows, stop)
         sent = self._acknowledge(db, reports)
-        failed = {row: error for row in rows if (error := reports.get(row.id)) is not None}
-        for topic in {row.topic for row, error in failed.items() if error.code() in TOPIC_OUTAGES}:
+        resting: set[str] = set()
+        refused: list[Row] = []
+        # Keys of which a row was not sent, and not refused either: what is behind it waits for it.
+        waiting: set[tuple[str, bytes | None]] = set()
+        for row in rows:
+            error = reports.get(row.id)
+            code = error.code() if error is not None else None
+            if code is None and row.id in reports:
+                self._resting.pop(row.topic, None)
+            elif code in REFUSALS and (row.topic, row.key) not in waiting:
+                refused.append(row)
+            else:
+                waiting.add((row.topic, row.key))
+                if code in TOPIC_OUTAGES:
+                    resting.add(row.topic)
+                else:
+                    sender.broken = True
+        for topic in resting:
             self._rest(topic)
-        refused = [row for row, error in failed.items() if error.code() in REFUSALS]
-        if any(error.code() not in TOPIC_OUTAGES | REFUSALS for error in failed.values()):
-            sender.broken = True
-        return sent + (self._send_alone(db, refused, stop) if refused else 0)
+        return sent + (self._send_alone(db, refused, stop) if refused and not stop.requested else 0)
 
     def _acknowledge(self, db: psycopg.Connection[Any], reports: dict[int, KafkaError | None]) -> int:
         """Delete the rows that Kafka has, over the connection that holds the lock: who lost it acknowledges nothing."""
@@ -298,17 +318,8 @@ class Relay:
         db.execute(BURY, {"id": row.id, "headers": headers, "error_class": error.name(), "error": error.str()})
 
     def _rest(self, topic: str) -> None:
-        """Leave a topic alone for a while that doubles with every failure."""
-        _, seconds = self._resting.get(topic, (0.0, RESTART_SECONDS / 2))
+        """Leave a topic alone for a while, that doubles with every failure until something of it is sent."""
+        _, seconds = self._resting.get(topic, (0.0, RESTART_SECONDS))
         seconds = min(2 * seconds, REST_SECONDS)
         self._resting[topic] = (time.monotonic() + seconds, seconds)
         logger.warning("a topic cannot be written to, its events wait", extra={"topic": topic, "seconds": seconds})
-
-    def _wake_topics(self, sender: Sender, stop: Stop) -> None:
-        """Try again the topics that have rested long enough."""
-        for topic, (until, _) in list(self._resting.items()):
-            if time.monotonic() >= until and not stop.requested:
-                if sender.knows(topic):
-                    del self._resting[topic]
-                else:
-                    self._rest(topic)

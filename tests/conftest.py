@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -46,6 +47,17 @@ class Stack:
         assert killed is not None
         os.kill(killed, signal.SIGKILL)
         wait_until(lambda: self.pid(process) not in (None, killed))
+
+    @contextmanager
+    def frozen(self, process: str) -> Iterator[None]:
+        """Let a process hang, as a machine that swaps or a network that drops would, until the block ends."""
+        pid = self.pid(process)
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
     def manage(self, *arguments: str) -> subprocess.CompletedProcess:
         """Run a management command as a person would in a second terminal."""

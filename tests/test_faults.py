@@ -1,11 +1,13 @@
 """Any process killed with SIGKILL in the middle of orders: all become final, and the books add up."""
 
+import os
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
 import pytest
 
-from tests.conftest import Stack
+from tests.conftest import Stack, wait_until
 from tests.shop import Customer, Shop
 
 ORDERS = 200
@@ -61,3 +63,25 @@ def test_all_orders_are_final_and_the_books_add_up_after_a_kill_of(
 
     shop.wait_until_all_is_final(seconds=60)
     assert len(order_ids) == ORDERS
+
+
+def test_workers_stop_in_time_while_kafka_hangs(shop: Shop, stack: Stack, customers: list[Customer]):
+    workers = ["relay", "consumer-notifications", "consumer-orders", "consumer-payments", "consumer-stock"]
+    customers[1].final(customers[1].place(A001=1))
+    with stack.frozen("kafka"):
+        customers[1].place(A002=1)
+        asked = [pid for worker in workers if (pid := stack.pid(worker))]
+        for pid in asked:
+            os.kill(pid, signal.SIGTERM)
+        # The promise is 10 s; after it another process takes the place of each.
+        wait_until(lambda: not any(is_alive(pid) for pid in asked), seconds=10)
+    assert len(asked) == len(workers)
+    shop.wait_until_all_is_final(seconds=60)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,9 +1,12 @@
 """Records as tests need them: of events, and broken in every way."""
 
+import re
 from uuid import UUID
 
 from outbox.events import Event, encode
 from outbox.record import Record
+
+TIMESTAMP = re.compile(rb'"timestamp":"[^"]*"')
 
 
 def headers_of(event: Event) -> list[tuple[str, bytes | None]]:
@@ -43,6 +46,8 @@ def garbage(event: Event) -> dict[str, tuple[bytes | None, bytes | None, list]]:
         "a version that is no number": (key, value.replace(b'"version":1', b'"version":"1"'), headers),
         "an id that is none": (key, value.replace(str(event.event_id).encode(), b"7"), headers),
         "a time without zone": (key, value.replace(b'Z"', b'"'), headers),
+        "a time after all times": (key, TIMESTAMP.sub(b'"timestamp":"9999-12-31T23:59:59-23:59"', value), headers),
+        "a time before all times": (key, TIMESTAMP.sub(b'"timestamp":"0001-01-01T00:00:00+23:59"', value), headers),
         "900 kB": (key, b"x" * 900_000, headers),
         "a null key": (None, value, headers),
         "a key that is no UTF-8": (b"\xff\xfe\x00", value, headers),

@@ -212,6 +212,13 @@ def test_an_event_older_than_the_inbox_remembers_is_dead_lettered(applier, effec
     assert effects() == []
 
 
+def test_an_event_whose_id_is_of_a_time_that_no_calendar_knows_is_applied(applier, effects):
+    event = ThingCounted(thing="a", number=1)
+    event.__dict__["event_id"] = UUID("ffffffff-ffff-7fff-bfff-ffffffffffff")
+
+    assert applier.apply([record_of(event)]).applied == 1
+
+
 def test_a_crash_before_the_commit_leaves_nothing(applier, effects):
     records = counted(1, 2)
     with pytest.raises(KeyboardInterrupt):

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from outbox import Event, InvalidEvent, Topic
+from outbox import Event, InvalidEvent, Topic, handles
 from outbox.events import Unreadable, encode, event_classes, read_envelope, read_event
 from outbox.tests.sample import ThingClosed, ThingCounted
 
@@ -101,3 +101,8 @@ def test_a_field_cannot_take_the_envelopes_place():
 
         class Shadow(Event, topic=LOCAL, type="thing.shadowed", key="event_id"):
             event_id: str  # type: ignore[assignment]
+
+
+def test_no_group_can_be_named_as_the_relay():
+    with pytest.raises(ValueError, match="taken"):
+        handles(ThingClosed, group="relay")

@@ -10,7 +10,7 @@ from django.db import connection, transaction
 from outbox import publish
 from outbox.kafka import admin_client, topic_name
 from outbox.models import FailedMessage, OutboxEvent
-from outbox.relay import Relay
+from outbox.relay import READ, Relay
 from outbox.tests.processes import running, terminate, wait_until
 from outbox.tests.sample import SMALL, THING, ThingClosed, ThingCounted, ThingShrunk
 from outbox.worker import Stop
@@ -126,6 +126,17 @@ def test_what_kafka_refuses_for_good_becomes_a_failed_message_and_only_its_key_w
     letter.status = "DISCARDED"
     letter.save()
     assert send_all() == 1
+
+
+def test_takes_few_rows_at_a_time_when_they_are_large(transactional_db):
+    publish_committed(*(ThingCounted(thing="a", number=n, note="x" * 3_000) for n in range(5)))
+
+    def rows_within(size: int) -> int:
+        with connection.cursor() as cursor:
+            cursor.execute(READ, {"resting": [], "limit": 100, "bytes": size})
+            return len(cursor.fetchall())
+
+    assert [rows_within(size) for size in (1, 5_000, 100_000)] == [1, 2, 5]
 
 
 def test_a_relay_killed_in_the_middle_loses_nothing_and_keeps_the_order(kafka):
