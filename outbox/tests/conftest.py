@@ -11,7 +11,8 @@ from django.db import connection
 from outbox import conf
 from outbox.kafka import admin_client, consumer_config, topic_name
 from outbox.tests import sample
-from outbox.topics import create_topics
+from outbox.tests.processes import wait_until
+from outbox.topics import create_topics, declared_topics
 
 
 @pytest.fixture(autouse=True)
@@ -42,9 +43,11 @@ def prefix(settings) -> str:
 @pytest.fixture
 def kafka(prefix, transactional_db) -> Iterator["Kafka"]:
     create_topics()
-    yield Kafka()
     client = admin_client()
-    ours = [name for name in client.list_topics(timeout=10).topics if name.startswith(prefix)]
+    ours = [topic_name(topic) for topic in declared_topics()]
+    # The broker answers before everybody can see them.
+    wait_until(lambda: set(ours) <= client.list_topics(timeout=10).topics.keys())
+    yield Kafka()
     for future in client.delete_topics(ours).values():
         future.result()
 
