@@ -11,4 +11,4 @@ class Notifications(ReadOnly, admin.ModelAdmin):
     list_display = ["title", "user", "kind", "created_at", "read_at"]
     list_filter = ["kind"]
     list_select_related = ["user"]
-    search_fields = ["user__username", "subject_id"]
+    search_fields = ["user__username", "^subject_id"]

@@ -27,7 +27,7 @@ class OrderAdmin(ReadOnly, admin.ModelAdmin):
     list_display = ["id", "customer", "status", "cancel_reason", "total", "currency", "created_at", "deadline_at"]
     list_filter = ["status", "cancel_reason", "created_at"]
     list_select_related = ["customer"]
-    search_fields = ["id", "customer__username", "customer__email"]
+    search_fields = ["^id", "customer__username", "customer__email"]
     fields = [
         "id",
         "customer",
@@ -61,7 +61,7 @@ class LineAdmin(ReadOnly, admin.ModelAdmin):
     list_display = fields = ("id", "sku", "name", "quantity", "unit_price", "order")
     list_filter = ["order__status", "order__created_at"]
     list_select_related = ["order"]
-    search_fields = ["sku", "name", "order__id"]
+    search_fields = ["sku", "name", "^order__id"]
     ordering = ["-id"]
 
 
@@ -70,5 +70,5 @@ class StepAdmin(ReadOnly, admin.ModelAdmin):
     list_display = fields = ("at", "event_type", "order", "details", "event_id")
     list_filter = ["event_type", "at"]
     list_select_related = ["order"]
-    search_fields = ["event_id", "order__id"]
+    search_fields = ["^event_id", "^order__id"]
     ordering = ["-id"]

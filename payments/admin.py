@@ -20,7 +20,7 @@ class EntryAdmin(ReadOnly, admin.ModelAdmin):
     list_display = fields = ("created_at", "user", "kind", "amount", "currency", "order")
     list_filter = ["kind", "created_at"]
     list_select_related = ["wallet__user"]
-    search_fields = ["order_id", "wallet__user__username", "wallet__user__email"]
+    search_fields = ["^order_id", "wallet__user__username", "wallet__user__email"]
 
     @admin.display(ordering="wallet__user__username")
     def user(self, entry: Entry) -> str:
@@ -41,7 +41,7 @@ class PaymentAdmin(ReadOnly, admin.ModelAdmin):
     fields = (*columns, "order")
     list_filter = ["status", "created_at"]
     list_select_related = ["user"]
-    search_fields = ["order_id", "user__username", "user__email"]
+    search_fields = ["^order_id", "user__username", "user__email"]
 
     def order(self, payment: Payment) -> str:
         return link("orders_order", payment.order_id, "see the order")

@@ -65,7 +65,7 @@ class ReservationAdmin(ReadOnly, admin.ModelAdmin):
     list_display = fields = ("id", "product", "quantity", "status", "order", "created_at", "updated_at")
     list_filter = ["status", "created_at"]
     list_select_related = ["product"]
-    search_fields = ["order_id", "product__sku", "product__name"]
+    search_fields = ["^order_id", "product__sku", "product__name"]
 
     @admin.display(ordering="order_id")
     def order(self, reservation: Reservation) -> str:
@@ -76,7 +76,7 @@ class ReservationAdmin(ReadOnly, admin.ModelAdmin):
 class ReleaseAdmin(ReadOnly, admin.ModelAdmin):
     list_display = fields = ("order_id", "at", "order")
     list_filter = ["at"]
-    search_fields = ["order_id"]
+    search_fields = ["^order_id"]
 
     def order(self, release: Release) -> str:
         return link("orders_order", release.order_id, "see the order")
