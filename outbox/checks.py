@@ -28,8 +28,13 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
                 id="outbox.E002",
             )
         )
-    owned = {"group.id", "enable.auto.commit", "enable.auto.offset.store"}
-    owned |= {"auto.offset.reset", "partition.assignment.strategy"}
+    owned = {
+        "auto.offset.reset",
+        "enable.auto.commit",
+        "enable.auto.offset.store",
+        "group.id",
+        "partition.assignment.strategy",
+    }
     for name in sorted(owned & set(conf.get("CONSUMER"))):
         errors.append(
             Error(
