@@ -140,6 +140,7 @@ OUTBOX = {
     "PREFIX": env.str("KAFKA_PREFIX", default=""),
     "REPLICATION_FACTOR": env.int("KAFKA_REPLICATION_FACTOR", default=1),
     "RETRY_SECONDS": env.int("FAILED_MESSAGE_RETRY_SECONDS", default=30),
+    "RETRY_LIMIT": env.int("FAILED_MESSAGE_RETRY_LIMIT", default=3),
 }
 
 # ── Celery ────────────────────────────────────────────────────────────────────────────────────────────────────────

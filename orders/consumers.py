@@ -2,9 +2,11 @@
 
 from orders import services
 from orders.services import Fact
-from outbox import handles
+from outbox import consumer_group, handles
 from payments.events import PaymentFailed, PaymentRefunded, PaymentSucceeded
 from stock.events import StockRejected, StockReleased, StockReserved
+
+consumer_group("orders", ordered=True)
 
 
 @handles(StockReserved, group="orders", bulk=True)

@@ -21,8 +21,20 @@ DEFAULTS: dict[str, Any] = {
     # An event older than this is dead-lettered, since the inbox need not remember it any more. Keep it above the
     # topics' retention.
     "INBOX_RETENTION_DAYS": 30,
-    # From a dead letter to its first automatic retry.
+    # Whether publish() wakes the relay by NOTIFY, and the least time between two of them. Without, a relay looks once
+    # a second.
+    "NOTIFY": True,
+    "NOTIFY_INTERVAL_MS": 5,
+    # From a dead letter to its first automatic retry, and from each to the next; and how many of them there are.
     "RETRY_SECONDS": 30,
+    "RETRY_LIMIT": 3,
+    # Dead-letter topics of other systems (full names) and the group of this project whose handlers are to retry what
+    # is on them, by the worker `run_consumer dead-letters`.
+    "FOREIGN_DEAD_LETTER_TOPICS": {},
+    # How long solved and discarded dead letters are kept.
+    "FAILED_RETENTION_DAYS": 30,
+    # An unpublished event older than this is an alarm: in the metrics, in the log, and in the relay's /readyz.
+    "ALARM_SECONDS": 60,
 }
 
 

@@ -10,10 +10,11 @@ from datetime import timedelta
 from django.db import connections, router
 from django.utils import timezone
 
-from outbox import conf
+from outbox import conf, publishing
 from outbox.events import Unreadable
 from outbox.kafka import dead_letter_topic, topic_name
-from outbox.models import FailedMessage, OutboxEvent
+from outbox.models import FailedMessage
+from outbox.publishing import OutboxRow
 from outbox.record import Headers, Reading
 
 # Characters of an error that are kept: its end, where a traceback says what happened.
@@ -104,9 +105,8 @@ def bury(group: str, failures: Sequence[Failure]) -> None:
     with connections[router.db_for_write(FailedMessage)].cursor() as cursor:
         cursor.execute(INSERT, [list(column) for column in zip(*rows, strict=True)])
         written = set(cursor.fetchall())
-    OutboxEvent.objects.bulk_create(
-        _copy(group, failure) for failure in failures if failure.reading.record.place in written
-    )
+    if copies := [_copy(group, failure) for failure in failures if failure.reading.record.place in written]:
+        publishing.write(copies)
 
 
 def describe(error: Exception) -> str:
@@ -116,7 +116,7 @@ def describe(error: Exception) -> str:
     return storable("".join(traceback.format_exception(error)))[-ERROR_LIMIT:]
 
 
-def _copy(group: str, failure: Failure) -> OutboxEvent:
+def _copy(group: str, failure: Failure) -> OutboxRow:
     """Return the record for GROUP-dlq, with the headers of KIP-1191."""
     record = failure.reading.record
     reason = {
@@ -131,11 +131,12 @@ def _copy(group: str, failure: Failure) -> OutboxEvent:
         *(record.headers or []),
         *((f"__dlq.errors.{name}", str(value).encode(errors="backslashreplace")) for name, value in reason.items()),
     ]
-    return OutboxEvent(
+    return OutboxRow(
+        event_id=None,
         event_type=storable(failure.reading.event_type),
+        event_version=None,
         topic=topic_name(dead_letter_topic(group)),
         key=record.key,
         value=record.value,
-        headers=encode_headers(headers),
-        created_at=timezone.now(),
+        headers=json.dumps(encode_headers(headers)),
     )

@@ -1,10 +1,14 @@
-"""Three tables: what is to be sent, what was applied, and what could not be applied."""
+"""The tables: what is to be sent, what was applied, what could not be, what waits behind that, and the groups."""
 
 from django.db import models
+from django.db.models.functions import Coalesce, Mod
+
+# How many parts the keys are divided into, so that several relays can share them: no more relays than that can work.
+BUCKETS = 32
 
 
 class OutboxEvent(models.Model):
-    """A record that waits to be sent to Kafka. Written by publish(), deleted when Kafka has acknowledged it."""
+    """A record that waits to be sent to Kafka. Written by outbox.publishing, deleted when Kafka has acknowledged it."""
 
     # The order of publication: drawn from a sequence while the aggregate is locked.
     id = models.BigAutoField(primary_key=True)
@@ -19,6 +23,23 @@ class OutboxEvent(models.Model):
     # Null: the headers are those of an event, made of the columns. Else as in FailedMessage.
     headers = models.JSONField(null=True)
     created_at = models.DateTimeField()
+    # Which of the relays that share the keys sends it: all rows of a key are in one bucket.
+    bucket = models.GeneratedField(
+        expression=Mod(
+            Coalesce(
+                models.Func(
+                    models.Func("key", function="sha256"),
+                    0,
+                    function="get_byte",
+                    output_field=models.IntegerField(),
+                ),
+                0,
+            ),
+            BUCKETS,
+        ),
+        output_field=models.SmallIntegerField(),
+        db_persist=True,
+    )
 
     class Meta:
         ordering = ["id"]
@@ -72,12 +93,18 @@ class FailedMessage(models.Model):
     event_type = models.TextField(blank=True)
     error_class = models.TextField()
     error = models.TextField()
+    # What is the same about letters that failed for the same reason: see dead_letters.fingerprint.
+    fingerprint = models.TextField(blank=True, db_default="")
+    # Later events of the key wait behind this letter while it is open (PENDING or FAILED).
+    parks = models.BooleanField(db_default=False)
     # Automatic retries so far.
     attempts = models.PositiveIntegerField(default=0)
     status = models.CharField(max_length=10, choices=Status)
     next_retry_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField()
     processed_at = models.DateTimeField(null=True, blank=True)
+    # Why a person discarded it.
+    reason = models.TextField(blank=True, db_default="")
 
     class Meta:
         db_table = "failed_messages"
@@ -93,11 +120,86 @@ class FailedMessage(models.Model):
             models.Index(
                 "consumer_group",
                 models.Func("key", function="sha256"),
-                condition=models.Q(status__in=["PENDING", "FAILED"]),
-                name="failed_message_open",
+                condition=models.Q(status__in=["PENDING", "FAILED"], parks=True),
+                name="failed_message_parks",
             ),
             models.Index(fields=["event_id"], name="failed_message_event"),
+            models.Index(fields=["fingerprint", "status"], name="failed_message_alike"),
+        ]
+        permissions = [
+            ("retry_failedmessage", "Can retry and edit failed messages"),
+            ("discard_failedmessage", "Can discard failed messages"),
         ]
 
     def __str__(self) -> str:
         return f"{self.event_type or 'unreadable'} at {self.topic}/{self.partition}/{self.offset}"
+
+
+class ParkedEvent(models.Model):
+    """An event of an ordered group that waits behind a dead letter of its key. Applied, in order, when that is solved.
+
+    Rows of a (group, key) are there only while an open letter of that group and key `parks`.
+    """
+
+    consumer_group = models.TextField()
+    topic = models.TextField()
+    partition = models.IntegerField()
+    offset = models.BigIntegerField()
+    key = models.BinaryField()
+    value = models.BinaryField()
+    # As in FailedMessage.
+    headers = models.JSONField(default=list)
+    event_id = models.UUIDField()
+    event_type = models.TextField()
+    parked_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["consumer_group", "topic", "partition", "offset"], name="parked_event_once")
+        ]
+        indexes = [
+            models.Index(
+                "consumer_group", models.Func("key", function="sha256"), models.F("id"), name="parked_event_behind"
+            ),
+            models.Index(fields=["event_id"], name="parked_event_event"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event_type} {self.event_id} in {self.consumer_group}"
+
+
+class ConsumerGroup(models.Model):
+    """What holds for all members of a consumer group. A member makes the row when it starts.
+
+    Every transaction that applies events holds it FOR KEY SHARE; who locks it FOR UPDATE has the group standing still.
+    """
+
+    name = models.TextField(primary_key=True)
+    # Dead letters of handlers that raised on a first delivery, since the last event that was applied.
+    failures_in_a_row = models.PositiveIntegerField(db_default=0)
+    # Since then nothing is applied, until a person resumes the group.
+    halted_at = models.DateTimeField(null=True, blank=True)
+    # Rewinds so far. A member that has not seen the last one applies nothing.
+    generation = models.BigIntegerField(db_default=0)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Rewind(models.Model):
+    """Where a group is to read a partition from again. The member that has the partition seeks and deletes the row."""
+
+    consumer_group = models.TextField()
+    topic = models.TextField()
+    partition = models.IntegerField()
+    offset = models.BigIntegerField()
+    requested_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["consumer_group", "topic", "partition"], name="rewind_of_a_partition_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.consumer_group} to {self.topic}/{self.partition}/{self.offset}"

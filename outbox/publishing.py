@@ -2,7 +2,8 @@
 
 import secrets
 from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
+from uuid import UUID
 
 from django.db import connections, router
 
@@ -12,11 +13,20 @@ from outbox.events import Event, InvalidEvent, encode
 # What the record's headers take beside the event's type, in bytes.
 HEADERS_BYTES = 256
 
-# One statement for any number of events. The ids, and so the order of publication, follow the order of the arrays.
+# One statement for any number of rows. The ids, and so the order of publication, follow the order of the arrays.
+# NOTIFY makes commits wait for each other (PostgreSQL holds one lock from it to the end of the commit), so there is
+# none where another was given a moment ago: a relay that was woken looks again, and again, before it sleeps. The
+# sequence holds when, in ms, since what is written to a sequence is seen at once and blocks nobody.
 INSERT = """
-    INSERT INTO outbox_outboxevent (event_id, event_type, event_version, topic, key, value, traceparent, created_at)
-    SELECT *, statement_timestamp()
-    FROM unnest(%s::uuid[], %s::text[], %s::int[], %s::text[], %s::bytea[], %s::bytea[], %s::text[])
+    WITH written AS (
+        INSERT INTO outbox_outboxevent
+            (event_id, event_type, event_version, topic, key, value, traceparent, headers, created_at)
+        SELECT *, statement_timestamp()
+        FROM unnest(%s::uuid[], %s::text[], %s::int[], %s::text[], %s::bytea[], %s::bytea[], %s::text[], %s::jsonb[])
+    )
+    SELECT pg_notify('outbox', ''), setval('outbox_notified', now_ms)
+    FROM outbox_notified, (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms) AS clock
+    WHERE %s AND abs(now_ms - last_value) >= %s
 """
 
 
@@ -35,30 +45,49 @@ def publish(*events: Event) -> None:
     """
     from outbox.models import OutboxEvent
 
-    connection = connections[router.db_for_write(OutboxEvent)]
-    if not connection.in_atomic_block:
+    if not connections[router.db_for_write(OutboxEvent)].in_atomic_block:
         raise OutsideTransaction("publish() needs the transaction of the change that it tells of: transaction.atomic")
     if events:
-        with connection.cursor() as cursor:
-            cursor.execute(INSERT, columns(events))
+        write(rows_of(events))
 
 
-def columns(events: Sequence[Event]) -> list[Any]:
-    """Return the arrays for INSERT, one a column."""
-    values = [encode(event) for event in events]
-    for event, value in zip(events, values, strict=True):
-        size = len(event.key.encode()) + len(value) + HEADERS_BYTES
-        if size > conf.get("MAX_EVENT_BYTES"):
-            raise InvalidEvent(f"{event.type} {event.key}: {size:,} bytes are more than Kafka takes")
+class OutboxRow(NamedTuple):
+    """What is written of a record to be sent. `headers` is JSON as FailedMessage keeps it; None: those of an event."""
+
+    event_id: UUID | None
+    event_type: str
+    event_version: int | None
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    traceparent: str | None = None
+    headers: str | None = None
+
+
+def write(rows: Sequence[OutboxRow]) -> None:
+    """Write rows to the outbox, in this order, and wake the relay when they are committed."""
+    from outbox.models import OutboxEvent
+
+    with connections[router.db_for_write(OutboxEvent)].cursor() as cursor:
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        cursor.execute(INSERT, [*columns, conf.get("NOTIFY"), conf.get("NOTIFY_INTERVAL_MS")])
+
+
+def rows_of(events: Sequence[Event]) -> list[OutboxRow]:
+    """Return the rows of events.
+
+    Raises:
+        InvalidEvent: an event does not fit its class, or is larger than Kafka would take.
+    """
     prefix = conf.get("PREFIX")
     # W3C Trace Context: version, trace id, parent id, sampled. The events of one call share a trace.
     traceparent = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
-    return [
-        [event.event_id for event in events],
-        [event.type for event in events],
-        [event.version for event in events],
-        [prefix + event.topic.name for event in events],
-        [event.key.encode() for event in events],
-        values,
-        [traceparent] * len(events),
-    ]
+    rows = []
+    for event in events:
+        key, value = event.key.encode(), encode(event)
+        size = len(key) + len(value) + HEADERS_BYTES
+        if size > conf.get("MAX_EVENT_BYTES"):
+            raise InvalidEvent(f"{event.type} {event.key}: {size:,} bytes are more than Kafka takes")
+        topic = prefix + event.topic.name
+        rows.append(OutboxRow(event.event_id, event.type, event.version, topic, key, value, traceparent))
+    return rows

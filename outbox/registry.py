@@ -8,6 +8,9 @@ from outbox.events import Event, Topic
 
 # As what failed_messages keeps the relay's rows that Kafka refused.
 RELAY = "relay"
+# The worker that retries the dead letters of all groups. It is no consumer group.
+DEAD_LETTERS = "dead-letters"
+RESERVED = {RELAY: "under it stands what Kafka refused", DEAD_LETTERS: "it is the worker that retries"}
 
 AnyHandler = Callable[[Any], None]
 
@@ -29,7 +32,37 @@ class Handler:
                 self.call(event)
 
 
+@dataclass(frozen=True)
+class Group:
+    """How a consumer group works."""
+
+    name: str
+    # Later events of a key wait behind a dead letter of that key.
+    ordered: bool = False
+    # Empties what the group's handlers write, which must be all that they do: they publish nothing. Given by a
+    # projection, which can be built again from what Kafka holds.
+    clear: Callable[[], None] | None = None
+
+
+_groups: dict[str, Group] = {}
 _handlers: dict[str, dict[str, Handler]] = {}
+
+
+def consumer_group(name: str, *, ordered: bool = False, clear: Callable[[], None] | None = None) -> None:
+    """Declare how a consumer group works; one that is not declared is neither ordered nor a projection.
+
+    Raises:
+        ValueError: the group is declared already, or its name is reserved.
+    """
+    _check_name(name)
+    if name in _groups:
+        raise ValueError(f"group {name!r} is declared already")
+    _groups[name] = Group(name, ordered, clear)
+
+
+def _check_name(group: str) -> None:
+    if group in RESERVED:
+        raise ValueError(f"group {group!r} is taken: {RESERVED[group]}")
 
 
 def handles(event_class: type[Event], *, group: str, bulk: bool = False) -> Callable[[AnyHandler], AnyHandler]:
@@ -39,11 +72,10 @@ def handles(event_class: type[Event], *, group: str, bulk: bool = False) -> Call
     one event, or with `bulk=True` a list of them in order; what raises is tried again and then dead-lettered.
 
     Raises:
-        ValueError: the group has a handler for that event type already, or is named as the relay.
+        ValueError: the group has a handler for that event type already, or its name is reserved.
     """
 
-    if group == RELAY:
-        raise ValueError(f"group {RELAY!r} is taken: under it stands what Kafka refused")
+    _check_name(group)
 
     def register(function: AnyHandler) -> AnyHandler:
         handlers = _handlers.setdefault(group, {})
@@ -58,6 +90,11 @@ def handles(event_class: type[Event], *, group: str, bulk: bool = False) -> Call
 def groups() -> list[str]:
     """Return the names of all consumer groups, sorted."""
     return sorted(_handlers)
+
+
+def group_of(name: str) -> Group:
+    """Return how a group works."""
+    return _groups.get(name, Group(name))
 
 
 def handlers_of(group: str) -> dict[str, Handler]:

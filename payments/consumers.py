@@ -1,9 +1,11 @@
 """How payments reacts to other apps. Run with: manage.py run_consumer payments"""
 
 from orders.events import OrderCancelled, OrderReserved
-from outbox import handles
+from outbox import consumer_group, handles
 from payments import services
 from payments.services import CaptureRequest, RefundRequest
+
+consumer_group("payments", ordered=True)
 
 
 @handles(OrderReserved, group="payments", bulk=True)

@@ -1,9 +1,11 @@
 """How stock reacts to other apps. Run with: manage.py run_consumer stock"""
 
 from orders.events import OrderCancelled, OrderCompleted, OrderCreated
-from outbox import handles
+from outbox import consumer_group, handles
 from stock import services
 from stock.services import ReserveRequest
+
+consumer_group("stock", ordered=True)
 
 
 @handles(OrderCreated, group="stock", bulk=True)
