@@ -3,18 +3,20 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import msgspec
 import pytest
 from django.apps import apps
-from django.db import DatabaseError, connection, transaction
+from django.db import connection
 from knox.models import AuthToken
 from rest_framework.test import APIClient
 
 from accounts.models import User
-from outbox.events import read_envelope
-from outbox.models import OutboxEvent
+
+if TYPE_CHECKING:
+    from outbox.testing.delivering import Outbox
+
+pytest_plugins = ["outbox.testing"]
 
 
 @pytest.fixture(autouse=True)
@@ -24,27 +26,13 @@ def quick_passwords(settings: Any) -> None:
 
 
 @pytest.fixture
-def published() -> Callable[[], list[tuple[str, dict[str, Any]]]]:
-    """Return a function that lists the (type, data) of all events in the outbox, in their order."""
+def rows(outbox: "Outbox") -> Callable[[], dict[str, list[Any]]]:
+    """Return a function that lists all rows of the shop and all that was published, to compare before and after."""
 
-    def read() -> list[tuple[str, dict[str, Any]]]:
-        envelopes = [read_envelope(bytes(row.value or b"")) for row in OutboxEvent.objects.all()]
-        return [(envelope.event_type, msgspec.json.decode(envelope.data)) for envelope in envelopes]
-
-    return read
-
-
-@pytest.fixture
-def rows() -> Callable[[], dict[str, list[dict[str, Any]]]]:
-    """Return a function that lists all rows of the shop's tables and of the outbox, to compare before and after."""
-
-    def read() -> dict[str, list[dict[str, Any]]]:
-        models = [
-            model
-            for app in ("orders", "stock", "payments", "outbox")
-            for model in apps.get_app_config(app).get_models()
-        ]
-        return {model._meta.label: list(model._default_manager.order_by("pk").values()) for model in models}
+    def read() -> dict[str, list[Any]]:
+        models = [model for app in ("orders", "stock", "payments") for model in apps.get_app_config(app).get_models()]
+        rows = {model._meta.label: list(model._default_manager.order_by("pk").values()) for model in models}
+        return {**rows, "published": [event.event_id for event in outbox.events]}
 
     return read
 
@@ -72,22 +60,6 @@ def at_once() -> Callable[..., list[Any]]:
             return list(pool.map(one, calls))
 
     return make
-
-
-@pytest.fixture
-def crash(at_once: Callable[..., list[Any]]) -> Callable[[Callable[[], Any]], None]:
-    """Return a function that makes a call in a transaction whose connection breaks before the commit."""
-
-    def run(call: Callable[[], Any]) -> None:
-        def die() -> None:
-            with transaction.atomic():
-                call()
-                connection.connection.close()
-
-        [outcome] = at_once(die)
-        assert isinstance(outcome, DatabaseError), outcome
-
-    return run
 
 
 @pytest.fixture

@@ -19,19 +19,19 @@ for env_file in (
         env.read_env(env_file)
 
 
-def librdkafka_properties(name: str) -> dict[str, str]:
+def pairs(name: str) -> dict[str, str]:
     """Read `name=value,name=value` from the environment variable `name`.
 
     Raises:
         ImproperlyConfigured: a part has no `=`.
     """
-    properties = {}
+    found = {}
     for part in env.list(name, default=[]):
         key, separator, value = part.partition("=")
         if not separator:
             raise environ.ImproperlyConfigured(f"{name}: {part!r} is not name=value")
-        properties[key.strip()] = value.strip()
-    return properties
+        found[key.strip()] = value.strip()
+    return found
 
 
 # ── Django ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -40,6 +40,8 @@ SECRET_KEY = env.str("SECRET_KEY", default="only-for-debug") if DEBUG else env.s
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost"])
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
+# Of the web's metrics, see gunicorn.conf.py; 0: they are not served.
+METRICS_PORT = env.int("METRICS_PORT", default=0)
 AUTH_USER_MODEL = "accounts.User"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 TIME_ZONE = "UTC"
@@ -66,6 +68,8 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "config.metrics.MetricsMiddleware",
+    "outbox.middleware.TraceMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "config.problems.ProblemMiddleware",
@@ -133,14 +137,21 @@ CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", 
 OUTBOX = {
     "KAFKA": {
         "bootstrap.servers": env.str("KAFKA_BOOTSTRAP_SERVERS", default="127.0.0.1:9092"),
-        **librdkafka_properties("KAFKA_SECURITY"),
+        **pairs("KAFKA_SECURITY"),
     },
-    "PRODUCER": librdkafka_properties("KAFKA_PRODUCER"),
-    "CONSUMER": librdkafka_properties("KAFKA_CONSUMER"),
+    "PRODUCER": pairs("KAFKA_PRODUCER"),
+    "CONSUMER": pairs("KAFKA_CONSUMER"),
     "PREFIX": env.str("KAFKA_PREFIX", default=""),
     "REPLICATION_FACTOR": env.int("KAFKA_REPLICATION_FACTOR", default=1),
     "RETRY_SECONDS": env.int("FAILED_MESSAGE_RETRY_SECONDS", default=30),
     "RETRY_LIMIT": env.int("FAILED_MESSAGE_RETRY_LIMIT", default=3),
+    "FOREIGN_DEAD_LETTER_TOPICS": pairs("FOREIGN_DEAD_LETTER_TOPICS"),
+    "ALARM_SECONDS": env.int("OUTBOX_ALARM_SECONDS", default=60),
+    "ASYNCAPI_INFO": {
+        "title": "Orderbox",
+        "version": "1.0.0",
+        "description": "What happens to orders, stock and payments. Events of one key are in order.",
+    },
 }
 
 # ── Celery ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -155,6 +166,7 @@ CELERY_BEAT_SCHEDULE = {
         # A sweep that nobody took within its period is replaced by the next one.
         "options": {"expires": 5.0},
     },
+    "apply-retention": {"task": "config.apply_retention", "schedule": 3600.0, "options": {"expires": 3600.0}},
 }
 
 # ── API ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -191,22 +203,41 @@ ORDER_PAYMENT_TIMEOUT_SECONDS = env.int("ORDER_PAYMENT_TIMEOUT_SECONDS", default
 ORDER_CANCEL_WINDOW_HOURS = env.int("ORDER_CANCEL_WINDOW_HOURS", default=24)
 
 # ── Logs ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# What a record of the logging module has becomes fields, those of `extra=` too.
+log_fields = [
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.ExtraAdder(),
+    structlog.processors.TimeStamper(fmt="iso"),
+]
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
+    "filters": {"context": {"()": "outbox.logs.ContextFilter"}},
     "formatters": {
         "line": {
             "()": structlog.stdlib.ProcessorFormatter,
             # The plain traceback, since the rich one shows local variables: passwords, tokens.
             "processor": structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
-            "foreign_pre_chain": [
-                structlog.stdlib.add_log_level,
-                structlog.stdlib.ExtraAdder(),
-                structlog.processors.TimeStamper(fmt="iso"),
+            "foreign_pre_chain": log_fields,
+        },
+        "json": {
+            "()": structlog.stdlib.ProcessorFormatter,
+            "processors": [
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                structlog.processors.EventRenamer("message"),
+                structlog.processors.JSONRenderer(default=str),
             ],
-        }
+            "foreign_pre_chain": [*log_fields, structlog.stdlib.add_logger_name],
+        },
     },
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "filters": ["context"],
+            "formatter": env.str("LOG_FORMAT", default="line", choices=("line", "json")),
+        },
+    },
     # Which task came and went is of interest to none but who looks for it.
     "loggers": {"celery.worker.strategy": {"level": "WARNING"}, "celery.app.trace": {"level": "WARNING"}},
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},

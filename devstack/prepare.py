@@ -1,7 +1,7 @@
 """Makes database, static files, topics and demo data ready, in one process for speed.
 
-Run by `python -m devstack run` as: python -m devstack.prepare GROUPS, where it writes the names of the consumer groups
-into the JSON file GROUPS. The one module here that imports Django.
+Run by `python -m devstack run` as: python -m devstack.prepare GROUPS, where it writes what `run_consumer` is to be run
+with into the JSON file GROUPS. The one module here that imports Django.
 """
 
 import json
@@ -34,7 +34,7 @@ def main(groups_file: Path) -> None:
     # Not before the apps are loaded: their consumers fill it.
     from outbox import registry
 
-    groups_file.write_text(json.dumps(registry.groups()))
+    groups_file.write_text(json.dumps([*registry.groups(), registry.DEAD_LETTERS]))
 
 
 if __name__ == "__main__":

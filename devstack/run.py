@@ -27,6 +27,8 @@ SETTINGS = (
     *(
         "DEBUG",
         "LOG_LEVEL",
+        "METRICS_PORT",
+        "LOG_FORMAT",
         "KAFKA_PREFIX",
         "KAFKA_REPLICATION_FACTOR",
         "KAFKA_SECURITY",
@@ -37,7 +39,12 @@ SETTINGS = (
     ),
     *("EMAIL_URL", "TELEGRAM_BOT_TOKEN", "TELEGRAM_CHAT_ID", "TELEGRAM_API_URL"),
     *("ORDER_STOCK_TIMEOUT_SECONDS", "ORDER_PAYMENT_TIMEOUT_SECONDS", "ORDER_CANCEL_WINDOW_HOURS"),
-    *("FAILED_MESSAGE_RETRY_SECONDS", "FAILED_MESSAGE_RETRY_LIMIT"),
+    *(
+        "FAILED_MESSAGE_RETRY_SECONDS",
+        "FAILED_MESSAGE_RETRY_LIMIT",
+        "FOREIGN_DEAD_LETTER_TOPICS",
+        "OUTBOX_ALARM_SECONDS",
+    ),
 )
 
 
@@ -125,7 +132,7 @@ def _values(state: State, urls: Mapping[str, str], port: int) -> dict[str, str]:
 
 
 def _services(groups: list[str], listener: socket.socket, environment: Mapping[str, str]) -> list[Service]:
-    """Return what an order needs: the web, the relay, and one consumer for each group."""
+    """Return what an order needs: the web, the relay, and one consumer for each group, the dead letters' included."""
     socket_number = listener.fileno()
     web = ["--bind", f"fd://{socket_number}", "--worker-class", "gthread", "--workers", "2", "--threads", "8"]
     limits = ["--graceful-timeout", "5", "--no-control-socket"]

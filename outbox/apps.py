@@ -9,6 +9,7 @@ class OutboxConfig(AppConfig):
     verbose_name = "Outbox"
 
     def ready(self) -> None:
-        from outbox import checks  # noqa: F401  (registers the system checks)
+        from outbox import checks  # noqa: F401  (registers system checks)
+        from outbox.contracts import event_checks  # noqa: F401  (likewise)
 
         autodiscover_modules("events", "consumers")

@@ -1,9 +1,11 @@
 """What an event is: its topic, its class, its envelope, and how both become bytes and are read again."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -67,8 +69,8 @@ event_classes: list[type["Event"]] = []
 class Event(msgspec.Struct, metaclass=EventMeta):
     """A past-tense fact. Subclass it with `topic=`, `type=`, `key=` (a field's name) and, later, `version=`.
 
-    Each instance has an `event_id` (UUIDv7) and `occurred_at` from its construction on; one that was read has those
-    of its envelope. In JSON the fields are in camelCase.
+    Each instance has an `event_id` (UUIDv7), and `occurred_at` tells when it was constructed; one that was read has
+    those of its envelope. In JSON the fields are in camelCase.
     """
 
     topic: ClassVar[Topic]
@@ -81,16 +83,19 @@ class Event(msgspec.Struct, metaclass=EventMeta):
             value = getattr(self, name)
             if isinstance(value, Decimal) and not value.is_finite():
                 raise ValueError(f"{name} is {value}")
-        self.__dict__["event_id"] = uuid7()
-        self.__dict__["occurred_at"] = datetime.now(UTC)
+        self.__dict__["made_at"] = time.time()
+
+    # Both are made when they are asked for: msgspec makes an instance for each event that it reads or checks, too.
 
     @property
     def event_id(self) -> UUID:
-        return self.__dict__["event_id"]
+        made = self.__dict__
+        return made["event_id"] if "event_id" in made else made.setdefault("event_id", uuid7())
 
     @property
     def occurred_at(self) -> datetime:
-        return self.__dict__["occurred_at"]
+        made = self.__dict__
+        return made["occurred_at"] if "occurred_at" in made else datetime.fromtimestamp(made["made_at"], UTC)
 
     @property
     def key(self) -> str:
@@ -100,6 +105,38 @@ class Event(msgspec.Struct, metaclass=EventMeta):
 
 AnyEvent = TypeVar("AnyEvent", bound=Event)
 
+Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+
+# By event class and the version from which each leads to the next one.
+_upcasters: dict[type[Event], dict[int, Upcaster]] = {}
+
+
+def upcasts(event_class: type[Event], *, version: int) -> Callable[[Upcaster], Upcaster]:
+    """Make the decorated function the way from `version` of an event to the next one, so that old ones can be read.
+
+    It takes the `data` of the envelope as decoded JSON, names in camelCase, and returns those of version + 1. It asks
+    nothing but them: what it raises, dead-letters the event.
+
+    Raises:
+        ValueError: there is one for that version already, or that version has no next one.
+    """
+    if not 1 <= version < event_class.version:
+        raise ValueError(f"{event_class.type} has version {event_class.version}: nothing follows on {version}")
+
+    def register(function: Upcaster) -> Upcaster:
+        steps = _upcasters.setdefault(event_class, {})
+        if version in steps:
+            raise ValueError(f"version {version} of {event_class.type} is upcast already")
+        steps[version] = function
+        return function
+
+    return register
+
+
+def upcast_versions(event_class: type[Event]) -> set[int]:
+    """Return the versions of an event from which an upcaster leads to the next one."""
+    return set(_upcasters.get(event_class, {}))
+
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The value of a record, with the event's own fields still undecoded in `data`."""
@@ -107,7 +144,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     event_id: UUID
     event_type: str
     version: int
-    timestamp: datetime
+    timestamp: Annotated[datetime, msgspec.Meta(tz=True)]
     data: msgspec.Raw
 
 
@@ -147,8 +184,6 @@ def read_envelope(value: bytes | None) -> Envelope:
         envelope = msgspec.json.decode(value, type=Envelope)
     except (ValueError, RecursionError) as error:
         raise Unreadable(f"no valid envelope: {error}") from error
-    if envelope.timestamp.tzinfo is None:
-        raise Unreadable("no valid envelope: the timestamp has no time zone")
     try:
         return msgspec.structs.replace(envelope, timestamp=envelope.timestamp.astimezone(UTC))
     except OverflowError as error:
@@ -156,17 +191,41 @@ def read_envelope(value: bytes | None) -> Envelope:
 
 
 def read_event(envelope: Envelope, cls: type[AnyEvent]) -> AnyEvent:
-    """Return the event in an envelope as an instance of `cls`.
+    """Return the event in an envelope as an instance of `cls`, of an older version if upcasters lead to that of `cls`.
 
     Raises:
-        Unreadable: its version is not that of `cls`, or its data do not fit.
+        Unreadable: its version is not that of `cls`, and nothing leads there, or its data do not fit.
     """
-    if envelope.version != cls.version:
-        raise Unreadable(f"{cls.type} has version {cls.version} here, not {envelope.version}")
+    fields: bytes | msgspec.Raw = envelope.data if envelope.version == cls.version else _upcast(envelope, cls)
     try:
-        event = msgspec.json.decode(envelope.data, type=cls)
+        event = msgspec.json.decode(fields, type=cls)
     except (ValueError, RecursionError) as error:
         raise Unreadable(f"the data are no {cls.type}: {error}") from error
     event.__dict__["event_id"] = envelope.event_id
     event.__dict__["occurred_at"] = envelope.timestamp
     return event
+
+
+def _upcast(envelope: Envelope, cls: type[Event]) -> bytes:
+    """Return the data of an event of another version as JSON of that of `cls`. Raises Unreadable as `read_event`."""
+    steps = range(envelope.version, cls.version)
+    upcasters = _upcasters.get(cls, {})
+    if not steps or not all(version in upcasters for version in steps):
+        raise Unreadable(f"{cls.type} has version {cls.version} here, not {envelope.version}")
+    try:
+        fields = msgspec.json.decode(envelope.data, type=dict[str, Any])
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(f"the data are no {cls.type}: {error}") from error
+    for version in steps:
+        try:
+            fields = upcasters[version](fields)
+        except MemoryError:
+            # No fault of the event's.
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise Unreadable(f"version {version} of {cls.type} cannot be upcast: {reason}") from error
+    try:
+        return msgspec.json.encode(fields)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise Unreadable(f"what {cls.type} was upcast to is no JSON: {error}") from error

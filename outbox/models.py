@@ -49,20 +49,20 @@ class OutboxEvent(models.Model):
 
 
 class InboxEvent(models.Model):
-    """An event that a consumer group has applied, in the same transaction. Its row is what makes it once."""
+    """An event that a consumer group has applied, in the same transaction. Its row is what makes it once.
 
-    consumer_group = models.TextField()
+    The table is partitioned by the time in the event's UUIDv7, a week each; outbox.retention adds and drops the parts.
+    """
+
+    pk = models.CompositePrimaryKey("event_id", "consumer_group")
     event_id = models.UUIDField()
+    consumer_group = models.TextField()
     event_type = models.TextField()
     # Where it was read first.
     topic = models.TextField()
     partition = models.IntegerField()
     offset = models.BigIntegerField()
     applied_at = models.DateTimeField()
-
-    class Meta:
-        ordering = ["-id"]
-        constraints = [models.UniqueConstraint(fields=["event_id", "consumer_group"], name="inbox_applied_once")]
 
     def __str__(self) -> str:
         return f"{self.event_type} {self.event_id} in {self.consumer_group}"
@@ -93,7 +93,7 @@ class FailedMessage(models.Model):
     event_type = models.TextField(blank=True)
     error_class = models.TextField()
     error = models.TextField()
-    # What is the same about letters that failed for the same reason: see dead_letters.fingerprint.
+    # What is the same about letters that failed for the same reason: see outbox/letters/fingerprint.py.
     fingerprint = models.TextField(blank=True, db_default="")
     # Later events of the key wait behind this letter while it is open (PENDING or FAILED).
     parks = models.BooleanField(db_default=False)
@@ -122,6 +122,12 @@ class FailedMessage(models.Model):
                 models.Func("key", function="sha256"),
                 condition=models.Q(status__in=["PENDING", "FAILED"], parks=True),
                 name="failed_message_parks",
+            ),
+            # What is open is counted again and again.
+            models.Index(
+                fields=["consumer_group", "status"],
+                condition=models.Q(status__in=["PENDING", "FAILED"]),
+                name="failed_message_open",
             ),
             models.Index(fields=["event_id"], name="failed_message_event"),
             models.Index(fields=["fingerprint", "status"], name="failed_message_alike"),
@@ -182,6 +188,8 @@ class ConsumerGroup(models.Model):
     halted_at = models.DateTimeField(null=True, blank=True)
     # Rewinds so far. A member that has not seen the last one applies nothing.
     generation = models.BigIntegerField(db_default=0)
+    # The inbox has forgotten events that the group applied and that were made before this. Null: it knows them all.
+    forgotten_before = models.DateTimeField(null=True, blank=True)
 
     def __str__(self) -> str:
         return self.name

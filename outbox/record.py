@@ -65,8 +65,11 @@ class TooOld(Unreadable):
     """An event older than what the inbox remembers, so that nobody can tell whether it was applied."""
 
 
-def read(record: Record, handlers: Mapping[str, Handler]) -> Reading:
-    """Return what a record is to the group that has these handlers. Raises nothing, whatever the bytes."""
+def read(record: Record, handlers: Mapping[str, Handler], *, of_any_age: bool = False) -> Reading:
+    """Return what a record is to the group that has these handlers. Raises nothing, whatever the bytes.
+
+    One that has waited here is read `of_any_age`: that it was not applied is known without the inbox.
+    """
     envelope = None
     try:
         envelope = read_envelope(record.value)
@@ -75,7 +78,8 @@ def read(record: Record, handlers: Mapping[str, Handler]) -> Reading:
         if handler is None:
             return Reading(record, envelope)
         event = read_event(envelope, handler.event_class)
-        if made_at_ms(envelope) < (time.time() - conf.get("INBOX_RETENTION_DAYS") * DAY_SECONDS) * 1000:
+        remembered_ms = conf.get("INBOX_RETENTION_DAYS") * DAY_SECONDS * 1000
+        if not of_any_age and made_at_ms(envelope) < time.time() * 1000 - remembered_ms:
             raise TooOld(f"older than the {conf.get('INBOX_RETENTION_DAYS')} days that the inbox remembers")
     except Unreadable as error:
         return Reading(record, envelope, unreadable=error)

@@ -22,11 +22,11 @@ def variables() -> dict[str, object]:
 
 
 def _name(node: ast.AST) -> str | None:
-    """Return the variable that a call such as env.int("NAME") or librdkafka_properties("NAME") reads."""
+    """Return the variable that a call such as env.int("NAME") or pairs("NAME") reads."""
     if not isinstance(node, ast.Call) or not node.args or not isinstance(node.args[0], ast.Constant):
         return None
     function = node.func.value if isinstance(node.func, ast.Attribute) else node.func
-    reads = isinstance(function, ast.Name) and function.id in {"env", "librdkafka_properties"}
+    reads = isinstance(function, ast.Name) and function.id in {"env", "pairs"}
     return str(node.args[0].value) if reads else None
 
 

@@ -13,6 +13,7 @@ import yaml
 from django.core.management import get_commands, load_command_class
 
 from config import celery_app
+from outbox.registry import DEAD_LETTERS
 from tests.settings_source import CHECKOUT, variables
 
 COMPOSE_FILE = CHECKOUT / "docker-compose.yml"
@@ -75,7 +76,7 @@ def test_every_other_command_is_one_that_starts_the_project():
 
 def test_each_consumer_group_has_one_service(groups):
     consumed = [arguments[0] for _, name, arguments in management_commands() if name == "run_consumer"]
-    assert sorted(consumed) == groups
+    assert sorted(consumed) == sorted([*groups, DEAD_LETTERS])
 
 
 def test_migrations_and_topics_come_before_all_else():

@@ -8,6 +8,7 @@ import pytest
 from django.core.management import get_commands
 
 from devstack import engines, run
+from outbox.registry import DEAD_LETTERS
 from tests.settings_source import CHECKOUT, UNSTATED, variables
 
 README = CHECKOUT / "README.md"
@@ -101,7 +102,7 @@ def test_names_every_management_command_of_the_project():
 
 def test_names_every_consumer_group(groups):
     [line] = [line for line in section(README, "Commands").splitlines() if "run_consumer GROUP" in line]
-    assert set(groups) <= set(re.findall(r"`(\w+)`", line))
+    assert {*groups, DEAD_LETTERS} <= set(re.findall(r"`([\w-]+)`", line))
 
 
 def test_names_only_targets_that_make_knows():

@@ -15,6 +15,7 @@ CUSTOMERS = 8
 PROCESSES = [
     "web",
     "relay",
+    "consumer-dead-letters",
     "consumer-notifications",
     "consumer-orders",
     "consumer-payments",

@@ -8,6 +8,7 @@ from django.utils import timezone
 from knox.models import AuthToken
 
 from accounts import services
+from accounts.events import UserCreated
 from accounts.models import User
 from outbox.models import OutboxEvent
 
@@ -18,14 +19,9 @@ def register(username="dora", email="dora@example.com"):
     return services.register(username=username, email=email, password="correct horse", language="ko")
 
 
-def test_tells_of_a_registration(published):
+def test_tells_of_a_registration(outbox):
     user = register()
-    assert published() == [
-        (
-            "user.created",
-            {"userId": str(user.id), "username": "dora", "email": "dora@example.com", "language": "ko"},
-        )
-    ]
+    assert outbox.events == [UserCreated(user_id=user.id, username="dora", email="dora@example.com", language="ko")]
     assert user.check_password("correct horse")
 
 
@@ -62,8 +58,8 @@ def test_lets_one_of_two_registrations_at_once_win(at_once):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_leaves_no_user_when_it_crashes_before_the_commit(crash):
-    crash(register)
+def test_leaves_no_user_when_it_crashes_before_the_commit(outbox):
+    outbox.crash(register)
     assert not User.objects.exists()
     assert not OutboxEvent.objects.exists()
 
@@ -116,9 +112,9 @@ def test_revokes_the_other_tokens_with_a_new_password(customer):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_revokes_nothing_when_it_crashes_before_the_commit(customer, crash):
+def test_revokes_nothing_when_it_crashes_before_the_commit(customer, outbox):
     AuthToken.objects.create(user=customer)
-    crash(
+    outbox.crash(
         lambda: services.change_password(
             user_id=customer.id, old_password="a password of hers", new_password="another", keep_digest=""
         )

@@ -43,9 +43,9 @@ def test_tells_nobody_when_one_user_is_not_there(customer):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_leaves_nothing_when_it_crashes_before_the_commit(customer, crash):
+def test_leaves_nothing_when_it_crashes_before_the_commit(customer, outbox):
     notice = Notice(uuid7(), customer.id, Kind.WELCOME, facts={"username": "carol"})
-    crash(lambda: services.notify(notices=[notice]))
+    outbox.crash(lambda: services.notify(notices=[notice]))
     assert not Notification.objects.exists()
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
-from random import Random
 from typing import Any
 
 import pytest
@@ -11,12 +10,9 @@ from django.db import connection, transaction
 
 import stock.services
 from accounts.models import User
-from orders import consumers, services
+from orders import services
 from orders.models import Order
-from outbox import Event
-from outbox.events import read_envelope, read_event
-from outbox.models import OutboxEvent
-from outbox.registry import handlers_of
+from outbox.testing.delivering import Outbox
 from payments.events import PaymentFailed, PaymentRefunded, PaymentSucceeded
 from stock.events import StockRejected, StockReleased, StockReserved
 
@@ -33,7 +29,8 @@ def order(customer: User) -> Order:
 class Answers:
     """What the other apps tell about one order. Each is a delivery that can be made again: the same event."""
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: Order, outbox: Outbox) -> None:
+        self._outbox = outbox
         paid: dict[str, Any] = {
             "order_id": order.id,
             "customer_id": order.customer_id,
@@ -49,53 +46,15 @@ class Answers:
             "refunded": PaymentRefunded(**paid),
         }
 
-    def deliver(self, *names: str) -> None:
-        handlers: dict[str, Callable[..., None]] = {
-            "reserved": consumers.ask_for_payment_of_reserved_orders,
-            "rejected": consumers.cancel_orders_out_of_stock,
-            "released": consumers.note_released_stock,
-            "succeeded": consumers.complete_paid_orders,
-            "failed": consumers.cancel_unpaid_orders,
-            "refunded": consumers.note_refunded_payment,
-        }
+    def deliver(self, *names: str, **how: Any) -> None:
+        """Deliver one after the other, each as `outbox.deliver` does."""
         for name in names:
-            handlers[name]([self.events[name]])
+            self._outbox.deliver("orders", self.events[name], **how)
 
 
 @pytest.fixture
-def answers(order: Order) -> Answers:
-    return Answers(order)
-
-
-GROUPS = ("orders", "payments", "stock")
-
-
-@pytest.fixture
-def settle() -> Callable[..., None]:
-    """Return a function that brings events to all groups, and those that follow from them, until none is left.
-
-    As Kafka would: a topic's events come in order, topics do not wait for each other, and some events come twice. What
-    comes first and what comes twice is up to `chance`.
-    """
-
-    def run(chance: Random) -> None:
-        queues: dict[tuple[str, str], list[Event]] = {}
-        while True:
-            for row in OutboxEvent.objects.all():
-                for group in GROUPS:
-                    if handler := handlers_of(group).get(row.event_type):
-                        event = read_event(read_envelope(bytes(row.value or b"")), handler.event_class)
-                        queues.setdefault((group, row.topic), []).append(event)
-            OutboxEvent.objects.all().delete()
-            waiting = [name for name, queue in queues.items() if queue]
-            if not waiting:
-                return
-            group, topic = chance.choice(waiting)
-            event = queues[group, topic].pop(0)
-            for _ in range(chance.choice([1, 1, 2])):
-                handlers_of(group)[event.type]([event])
-
-    return run
+def answers(order: Order, outbox: Outbox) -> Answers:
+    return Answers(order, outbox)
 
 
 @pytest.fixture

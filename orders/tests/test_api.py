@@ -8,6 +8,7 @@ from django.utils import timezone
 
 import stock.services
 from orders import services
+from orders.events import OrderCancelled
 from orders.models import Order
 
 pytestmark = pytest.mark.django_db
@@ -19,7 +20,7 @@ def items(*lines):
     return {"items": [{"sku": sku, "quantity": quantity} for sku, quantity in lines]}
 
 
-def test_places_an_order(api, customer, order, published):
+def test_places_an_order(api, customer, order, outbox):
     client = api(customer)
     response = client.post(ORDERS, items(("A1", 3), ("B2", 1)))
     assert response.status_code == 202
@@ -41,8 +42,8 @@ def test_places_an_order(api, customer, order, published):
     assert UUID(placed["id"]).version == 7
     assert response["Location"] == f"/api/v1/orders/{placed['id']}/"
     assert client.get(response["Location"]).json() == placed
-    assert published()[-1][0] == "order.created"
-    assert published()[-1][1]["orderId"] == placed["id"]
+    assert str(outbox.events[-1].order_id) == placed["id"]
+    assert outbox.types == ["order.created", "order.created"]
 
 
 @pytest.mark.parametrize(
@@ -129,17 +130,17 @@ def test_tells_what_happened_the_oldest_first(api, customer, order, answers):
     assert all(step.keys() == {"event_type", "event_id", "at", "details"} for step in steps)
 
 
-def test_cancels_an_order(api, customer, order, problem, published):
+def test_cancels_an_order(api, customer, order, problem, outbox):
     client = api(customer)
     response = client.post(f"{ORDERS}{order.id}/cancel/")
     assert response.status_code == 202
     assert (response.json()["status"], response.json()["cancel_reason"]) == ("CANCELLED", "CUSTOMER")
     assert response.json() == client.get(f"{ORDERS}{order.id}/").json()
-    assert published()[-1][0] == "order.cancelled"
+    assert outbox.published(OrderCancelled).order_id == order.id
 
     again = client.post(f"{ORDERS}{order.id}/cancel/")
     assert problem(again) == (409, "already_cancelled")
-    assert len(published()) == 2
+    assert len(outbox.events) == 2
 
 
 def test_cancels_no_order_that_was_completed_too_long_ago(api, customer, order, answers, problem):

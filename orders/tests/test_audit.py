@@ -42,15 +42,15 @@ def checks_that_fail(now=None):
 
 
 @pytest.fixture
-def shop(order, customer, settle):
+def shop(order, customer, outbox):
     """One order completed, one cancelled after that, one out of stock, one not paid; all of it long ago."""
     payments.services.deposit(user_id=customer.id, amount=Decimal("60.00"))
     cancelled = services.place(customer_id=customer.id, items={"A1": 1})
     services.place(customer_id=customer.id, items={"B2": 100})
     services.place(customer_id=customer.id, items={"B2": 4, "A1": 2})
-    settle(Random(1))
+    outbox.run_to_rest()
     services.cancel(order_id=cancelled.id)
-    settle(Random(1))
+    outbox.run_to_rest()
     Order.objects.update(updated_at=LONG_AGO)
     assert sorted(Order.objects.values_list("status", "cancel_reason")) == [
         ("CANCELLED", "CUSTOMER"),
@@ -248,10 +248,10 @@ def act(chance, customer):
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_all_holds_whatever_comes_twice_and_in_whichever_order(order, customer, settle, seed):
+def test_all_holds_whatever_comes_twice_and_in_whichever_order(order, customer, outbox, seed):
     chance = Random(seed)
     for _ in range(10):
         for _ in range(chance.randint(1, 6)):
             act(chance, customer)
-        settle(chance)
+        outbox.run_to_rest(seed=chance.randrange(1000), repeat=0.3, forget=True)
         assert audit.find(now=timezone.now(), grace=timedelta()) == []

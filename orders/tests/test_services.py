@@ -10,10 +10,10 @@ from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 import stock.services
-from orders import services, tasks
+from orders import events, services, tasks
+from orders.events import OrderCancelled, OrderCreated
 from orders.models import Line, Order, Step
 from orders.services import AlreadyCancelled, CancelWindowClosed, Fact, UnknownOrder
-from outbox.models import OutboxEvent
 from stock.events import StockReserved
 from stock.services import UnknownSku
 
@@ -34,21 +34,20 @@ class TestPlace:
             ("B2", "The B2", 1, Decimal("5.50")),
         ]
 
-    def test_tells_of_it_and_begins_the_timeline(self, order, published):
-        [(event_type, told)] = published()
-        assert event_type == "order.created"
-        assert told == {
-            "orderId": str(order.id),
-            "customerId": str(order.customer_id),
-            "lines": [
-                {"sku": "A1", "quantity": 2, "unitPrice": "10.00"},
-                {"sku": "B2", "quantity": 1, "unitPrice": "5.50"},
+    def test_tells_of_it_and_begins_the_timeline(self, order, outbox):
+        [event] = outbox.events
+        assert event == OrderCreated(
+            order_id=order.id,
+            customer_id=order.customer_id,
+            lines=[
+                events.Line(sku="A1", quantity=2, unit_price=Decimal("10.00")),
+                events.Line(sku="B2", quantity=1, unit_price=Decimal("5.50")),
             ],
-            "total": "25.50",
-            "currency": "USD",
-        }
-        step, event = Step.objects.get(), OutboxEvent.objects.get()
-        assert (step.event_type, step.event_id) == (event.event_type, event.event_id)
+            total=Decimal("25.50"),
+            currency="USD",
+        )
+        step = Step.objects.get()
+        assert (step.event_type, step.event_id) == (event.type, event.event_id)
         assert step.details == {"total": "25.50", "currency": "USD"}
 
     def test_keeps_its_prices_when_the_products_change(self, order):
@@ -72,14 +71,13 @@ class TestPlace:
 @pytest.mark.django_db
 class TestCancel:
     @pytest.mark.parametrize("answered", [[], ["reserved"], ["reserved", "succeeded"]])
-    def test_is_allowed_in_every_status_but_cancelled(self, order, answers, published, answered):
+    def test_is_allowed_in_every_status_but_cancelled(self, order, answers, outbox, answered):
         answers.deliver(*answered)
         cancelled = services.cancel(order_id=order.id)
         order.refresh_from_db()
         assert (order.status, order.cancel_reason, order.deadline_at) == ("CANCELLED", "CUSTOMER", None)
         assert (cancelled.status, cancelled.cancel_reason) == (order.status, order.cancel_reason)
-        event_type, told = published()[-1]
-        assert (event_type, told["reason"], told["total"]) == ("order.cancelled", "CUSTOMER", "25.50")
+        assert outbox.published(OrderCancelled, reason="CUSTOMER").total == Decimal("25.50")
         assert order.steps.last().details == {"reason": "CUSTOMER", "total": "25.50", "currency": "USD"}
 
     def test_is_refused_the_second_time(self, order, rows):
@@ -107,12 +105,12 @@ class TestCancel:
 
 @pytest.mark.django_db
 class TestDeadline:
-    def test_cancels_what_waited_too_long_for_stock(self, order, published):
+    def test_cancels_what_waited_too_long_for_stock(self, order, outbox):
         assert services.cancel_overdue(now=order.deadline_at) == 0
         assert services.cancel_overdue(now=order.deadline_at + timedelta(microseconds=1)) == 1
         order.refresh_from_db()
         assert (order.status, order.cancel_reason) == ("CANCELLED", "TIMEOUT")
-        assert published()[-1][1]["reason"] == "TIMEOUT"
+        outbox.published(OrderCancelled, order_id=order.id, reason="TIMEOUT")
 
     def test_cancels_what_waited_too_long_for_payment(self, order, answers, settings):
         settings.ORDER_PAYMENT_TIMEOUT_SECONDS = 10 * settings.ORDER_STOCK_TIMEOUT_SECONDS
@@ -235,22 +233,23 @@ class TestAtOnce:
         assert overtake(partial(Order.objects.lock, [order.id]), sweep) == 0
         assert sweep() == 1
 
-    def test_of_many_cancels_one_is_taken(self, order, at_once, published):
+    def test_of_many_cancels_one_is_taken(self, order, at_once, outbox):
         outcomes = at_once(*[partial(services.cancel, order_id=order.id)] * 6)
         assert sum(isinstance(outcome, Order) for outcome in outcomes) == 1
         assert sum(isinstance(outcome, AlreadyCancelled) for outcome in outcomes) == 5
-        assert [type for type, _ in published()] == ["order.created", "order.cancelled"]
+        assert outbox.types == ["order.created", "order.cancelled"]
 
-    def test_two_sweeps_share_the_work(self, order, customer, at_once, published):
+    def test_two_sweeps_share_the_work(self, order, customer, at_once, outbox):
         orders = [services.place(customer_id=customer.id, items={"A1": 1}) for _ in range(10)]
         sweep = partial(services.cancel_overdue, now=orders[-1].deadline_at + timedelta(seconds=1))
         assert sum(at_once(sweep, sweep)) + sweep() == 11
-        assert [type for type, _ in published()].count("order.cancelled") == 11
+        assert outbox.types.count("order.cancelled") == 11
 
-    def test_one_delivery_in_two_places_completes_once(self, order, answers, at_once, published):
+    def test_one_payment_told_of_in_four_places_completes_once(self, order, answers, at_once, outbox):
         answers.deliver("reserved")
-        assert at_once(*[partial(answers.deliver, "succeeded")] * 4) == [None] * 4
-        assert [type for type, _ in published()] == ["order.created", "order.reserved", "order.completed"]
+        facts = [Fact.of(answers.events["succeeded"])]
+        assert at_once(*[partial(services.complete, facts=facts)] * 4) == [None] * 4
+        assert outbox.types == ["order.created", "order.reserved", "order.completed"]
         assert steps(order).count("payment.succeeded") == 1
 
 
@@ -265,18 +264,7 @@ class TestCrashBeforeCommit:
         ],
         ids=["place", "cancel", "cancel_overdue"],
     )
-    def test_leaves_nothing(self, order, crash, rows, write):
+    def test_leaves_nothing(self, order, outbox, rows, write):
         before = rows()
-        crash(partial(write, order))
-        assert rows() == before
-
-    @pytest.mark.parametrize(
-        "deliveries",
-        [["reserved"], ["rejected"], ["reserved", "succeeded"], ["reserved", "failed"], ["released"], ["refunded"]],
-        ids="_".join,
-    )
-    def test_of_a_delivery_leaves_nothing(self, order, answers, crash, rows, deliveries):
-        answers.deliver(*deliveries[:-1])
-        before = rows()
-        crash(partial(answers.deliver, deliveries[-1]))
+        outbox.crash(partial(write, order))
         assert rows() == before

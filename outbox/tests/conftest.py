@@ -10,7 +10,7 @@ from django.db import connection
 
 from outbox import conf
 from outbox.kafka import admin_client, consumer_config, topic_name
-from outbox.tests import sample
+from outbox.tests import sample, shown
 from outbox.tests.processes import wait_until
 from outbox.topics import create_topics, declared_topics
 
@@ -30,6 +30,14 @@ def effects(db):
             return cursor.fetchall()
 
     return rows
+
+
+@pytest.fixture
+def projection(db):
+    """What the projection shows, in order: (subject, number) rows."""
+    shown.make_table()
+    shown.delays.clear()
+    return shown.shown
 
 
 @pytest.fixture

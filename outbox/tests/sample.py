@@ -1,10 +1,10 @@
-"""Two events and two groups for the tests of this app."""
+"""Events and groups for the tests of this app."""
 
 from collections import Counter
 
 from django.db import connection
 
-from outbox import Event, Topic, handles, publish
+from outbox import Event, Topic, consumer_group, handles, publish
 
 THING = Topic("thing-events", partitions=3)
 SMALL = Topic("small-events", partitions=1, max_message_bytes=10_000)
@@ -59,6 +59,16 @@ def mend() -> None:
         cursor.execute("ALTER TABLE sample_effect DROP CONSTRAINT sample_effect_number_check")
 
 
+def forbid(*numbers: int) -> None:
+    """Let the handlers take all numbers but these."""
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE sample_effect DROP CONSTRAINT IF EXISTS sample_effect_number_check")
+        cursor.execute(
+            "ALTER TABLE sample_effect ADD CONSTRAINT sample_effect_number_check CHECK (number <> ALL (%s)) NOT VALID",
+            (list(numbers),),
+        )
+
+
 @handles(ThingCounted, group="sample", bulk=True)
 def count(events: list[ThingCounted]) -> None:
     calls.append(("count", len(events)))
@@ -71,3 +81,16 @@ def count(events: list[ThingCounted]) -> None:
 def close(event: ThingClosed) -> None:
     calls.append(("close", 1))
     write(event.thing, 0)
+
+
+consumer_group("sample-ordered", ordered=True)
+
+
+@handles(ThingCounted, group="sample-ordered", bulk=True)
+def count_in_order(events: list[ThingCounted]) -> None:
+    count(events)
+
+
+@handles(ThingClosed, group="sample-ordered")
+def close_in_order(event: ThingClosed) -> None:
+    close(event)

@@ -1,18 +1,22 @@
-"""The admin's pages of this app: everything of a dead letter is to be seen, and nothing can be changed."""
+"""The admin's pages of this app: everything is to be seen, and nothing is changed but by the acts on dead letters."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import pytest
 from django.urls import reverse
+from django.utils import timezone
 
 from outbox import publish
-from outbox.applying import Applier
-from outbox.models import FailedMessage, InboxEvent, OutboxEvent
+from outbox.consuming.applying import Applier
+from outbox.events import encode
+from outbox.models import ConsumerGroup, FailedMessage, InboxEvent, OutboxEvent, ParkedEvent
 from outbox.record import Record
 from outbox.tests.records import garbage, record_of
 from outbox.tests.sample import ThingCounted
 
 EXAMPLE = ThingCounted(thing="a", number=1)
+LISTS = ["outboxevent", "failedmessage", "parkedevent", "consumergroup"]
 
 
 @pytest.fixture
@@ -26,27 +30,65 @@ def letters(db):
     return FailedMessage.objects.all()
 
 
-def test_every_kind_of_dead_letter_has_a_page(admin_client, letters):
+@pytest.fixture
+def page(admin_client):
+    """Return a function that opens a page of this app by its name, and returns its text."""
+
+    def read(name, *args, code=200, **query):
+        answer = admin_client.get(reverse(f"admin:outbox_{name}", args=args), query)
+        assert answer.status_code == code
+        return answer.content.decode()
+
+    return read
+
+
+def ids(text):
+    """Return the ids of the letters that a list shows."""
+    return [pk for pk in FailedMessage.objects.values_list("pk", flat=True) if f"/failedmessage/{pk}/change/" in text]
+
+
+def test_every_kind_of_dead_letter_has_a_page_and_a_history(page, letters):
     for letter in letters:
-        page = admin_client.get(reverse("admin:outbox_failedmessage_change", args=[letter.pk]))
-        assert page.status_code == 200
+        page("failedmessage_change", letter.pk)
+        page("failedmessage_history", letter.pk)
 
 
-def test_a_dead_letter_shows_error_key_value_and_headers(admin_client, letters):
+def test_a_dead_letter_shows_error_key_value_and_headers(page, letters):
     letter = letters.get(offset=1000)
 
-    page = admin_client.get(reverse("admin:outbox_failedmessage_change", args=[letter.pk])).content.decode()
+    text = page("failedmessage_change", letter.pk)
 
-    assert "IntegrityError" in page
-    assert "Traceback" in page
-    assert "&quot;number&quot;: 5000" in page
-    assert "event-id" in page
-    assert str(letter.event_id) in page
-    assert "&lt;script&gt;" in page
-    assert "<script>" not in page.partition("field-readable_key")[2].partition("</div>")[0]
+    assert "IntegrityError" in text
+    assert "Traceback" in text
+    assert "&quot;number&quot;: 5000" in text
+    assert "event-id" in text
+    assert str(letter.event_id) in text
+    assert "&lt;script&gt;" in text
+    assert "<script>" not in text.partition("field-readable_key")[2].partition("</div>")[0]
 
 
-@pytest.mark.parametrize("model", ["outboxevent", "inboxevent", "failedmessage"])
+def test_a_value_is_laid_out_and_nothing_else_about_it_is_changed(page, letters):
+    value = b'{"data":{"amount":1.10,"amount":1e400,"name":"\\u00e9"}}'
+    letters.filter(offset=1000).update(value=value)
+
+    text = page("failedmessage_change", letters.get(offset=1000).pk)
+
+    assert (
+        "&quot;amount&quot;: 1.10,\n    &quot;amount&quot;: 1e400,\n    &quot;name&quot;: &quot;\\u00e9&quot;" in text
+    )
+
+
+def test_a_value_of_megabytes_is_cut_and_cannot_be_edited(page, letters):
+    letters.filter(offset=1000).update(value=b'{"x":"' + b"x" * 3_000_000 + b'"}')
+
+    text = page("failedmessage_change", letters.get(offset=1000).pk)
+
+    assert "3,000,008 bytes in all" in text
+    assert "too large to be edited here" in text
+    assert len(text) < 100_000
+
+
+@pytest.mark.parametrize("model", LISTS)
 def test_a_list_is_searched_with_as_many_queries_for_many_rows_as_for_one(
     admin_client, letters, model, django_assert_max_num_queries
 ):
@@ -57,18 +99,125 @@ def test_a_list_is_searched_with_as_many_queries_for_many_rows_as_for_one(
     assert page.status_code == 200
 
 
-@pytest.mark.parametrize("model", [OutboxEvent, InboxEvent, FailedMessage])
+@pytest.mark.parametrize("model", LISTS)
 def test_nothing_can_be_added_changed_or_deleted(admin_client, letters, model):
-    name = model._meta.model_name
-    row = model.objects.first()
+    publish(EXAMPLE)
+    ParkedEvent.objects.create(**parked(EXAMPLE, offset=5))
+    rows = {"outboxevent": OutboxEvent, "failedmessage": FailedMessage, "parkedevent": ParkedEvent}
+    row = rows.get(model, ConsumerGroup).objects.all()[0]
 
-    assert admin_client.get(reverse(f"admin:outbox_{name}_add")).status_code == 403
-    assert admin_client.post(reverse(f"admin:outbox_{name}_delete", args=[row.pk]), {"post": "yes"}).status_code == 403
-    admin_client.post(reverse(f"admin:outbox_{name}_change", args=[row.pk]), {"created_at": datetime.now(UTC)})
-    assert model.objects.get(pk=row.pk).__dict__.keys() == row.__dict__.keys()
+    assert admin_client.get(reverse(f"admin:outbox_{model}_add")).status_code == 403
+    assert admin_client.post(reverse(f"admin:outbox_{model}_delete", args=[row.pk]), {"post": "yes"}).status_code == 403
+    answer = admin_client.post(
+        reverse(f"admin:outbox_{model}_change", args=[row.pk]), {"created_at": datetime.now(UTC)}
+    )
+    assert answer.status_code == 403
 
 
-def test_a_dead_letter_is_found_by_what_its_error_says(admin_client, letters):
-    page = admin_client.get(reverse("admin:outbox_failedmessage_changelist"), {"q": "the value is null"})
+def parked(event, *, offset):
+    return {
+        "consumer_group": "sample",
+        "topic": "thing-events",
+        "partition": 0,
+        "offset": offset,
+        "key": event.key.encode(),
+        "value": encode(event),
+        "event_id": event.event_id,
+        "event_type": event.type,
+        "parked_at": timezone.now(),
+    }
 
-    assert "3 failed messages" in page.content.decode()
+
+def test_a_dead_letter_is_found_by_what_its_error_says(page, letters):
+    assert "3 failed messages" in page("failedmessage_changelist", q="the value is null")
+
+
+def test_dead_letters_are_filtered_by_status_group_type_and_error(page, letters):
+    raised = letters.get(offset=1000)
+
+    assert ids(page("failedmessage_changelist", status="PENDING")) == [raised.pk]
+    assert raised.pk not in ids(page("failedmessage_changelist", status="FAILED"))
+    assert len(ids(page("failedmessage_changelist", status="open"))) == letters.count()
+    assert ids(page("failedmessage_changelist", error_class="IntegrityError")) == [raised.pk]
+    assert raised.pk in ids(page("failedmessage_changelist", event_type="thing.counted", consumer_group="sample"))
+    assert ids(page("failedmessage_changelist", consumer_group="another")) == []
+
+
+def test_dead_letters_are_filtered_by_age(page, letters):
+    raised = letters.get(offset=1000)
+    letters.filter(pk=raised.pk).update(created_at=timezone.now() - timedelta(days=2))
+
+    assert ids(page("failedmessage_changelist", age="day")) == [raised.pk]
+    assert ids(page("failedmessage_changelist", age="week")) == []
+    assert raised.pk not in ids(page("failedmessage_changelist", age="hour"))
+    assert raised.pk not in ids(page("failedmessage_changelist", age="today"))
+
+
+def test_failures_are_grouped_by_cause_and_each_cause_lists_its_letters(page, letters, admin_client):
+    Applier("sample", pause=lambda seconds: None).apply([record_of(ThingCounted(thing="b", number=7000), offset=1002)])
+    alike = [letters.get(offset=1000).pk, letters.get(offset=1002).pk]
+
+    causes = admin_client.get(reverse("admin:outbox_failedmessage_causes")).context["causes"]
+
+    [cause] = [cause for cause in causes if cause["error_class"] == "IntegrityError"]
+    assert cause["letters"] == 2
+    assert sum(cause["letters"] for cause in causes) == letters.count()
+    assert sorted(ids(admin_client.get(cause["url"]).content.decode())) == alike
+    assert "1 more like this" in page("failedmessage_change", alike[0])
+
+
+def test_what_no_text_can_hold_is_refused_in_every_query(admin_client, letters):
+    for model in LISTS:
+        url = reverse(f"admin:outbox_{model}_changelist")
+        for name in ["q", "consumer_group", "fingerprint", "status", "age", "event_type", "newest"]:
+            answer = admin_client.get(url, {name: "\0"}, follow=True)
+            assert answer.status_code == 200
+        assert admin_client.get(f"{url}%00/change/").status_code in {302, 404}
+        assert admin_client.get(f"{url}99999999999999999999/change/").status_code in {302, 404}
+
+
+def test_an_events_page_tells_where_it_is(page, letters):
+    published = ThingCounted(thing="a", number=2)
+    publish(published)
+    assert "Waits in the outbox" in page("outboxevent_event", id=str(published.event_id))
+
+    text = page("outboxevent_event", id=f" {EXAMPLE.event_id} ")
+    entry = InboxEvent.objects.get(event_id=EXAMPLE.event_id)
+    assert "Applied" in text
+    assert f"{entry.topic} / {entry.partition} / {entry.offset}" in text
+
+    raised = letters.get(offset=1000)
+    assert ids(page("outboxevent_event", id=str(raised.event_id))) == [raised.pk]
+
+    later = ThingCounted(thing="<script>", number=3)
+    Applier("sample", pause=lambda seconds: None).apply([record_of(later, offset=1003)])
+    row = ParkedEvent.objects.create(**parked(later, offset=1003))
+    assert f"/parkedevent/{row.pk}/change/" in page("outboxevent_event", id=str(later.event_id))
+
+
+def test_an_event_that_nobody_knows_and_an_id_that_is_none_are_told_apart(page, db):
+    assert "Nothing is known" in page("outboxevent_event", code=404, id=str(uuid4()))
+    for nonsense in ["nonsense", "\0", "<script>", "7" * 5_000]:
+        assert "That is no event id" in page("outboxevent_event", code=400, id=nonsense)
+    assert 'name="id"' in page("outboxevent_event")
+
+
+def test_an_event_is_searched_from_the_apps_page(admin_client, db):
+    text = admin_client.get(reverse("admin:app_list", args=["outbox"])).content.decode()
+
+    assert reverse("admin:outbox_outboxevent_event") in text
+    assert reverse("admin:outbox_failedmessage_causes") in text
+
+
+def test_groups_show_their_halt_and_what_waits_in_them(page, letters):
+    ConsumerGroup.objects.update_or_create(
+        name="sample", defaults={"halted_at": datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC), "failures_in_a_row": 100}
+    )
+    ParkedEvent.objects.create(**parked(EXAMPLE, offset=5))
+
+    text = page("consumergroup_changelist")
+
+    assert "halted since 2030-01-02 03:04:05 UTC" in text
+    assert f">{letters.count()}</a>" in text.partition("field-open_letters")[2].partition("</td>")[0]
+    assert ">1</a>" in text.partition("field-parked_events")[2].partition("</td>")[0]
+    page("consumergroup_change", "sample")

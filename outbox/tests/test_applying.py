@@ -7,13 +7,15 @@ import psycopg
 import pytest
 from django.db import OperationalError, connection, transaction
 
-from outbox.applying import Applier, Outage
-from outbox.dead_letters import decode_headers
+from outbox import context
+from outbox.consuming.applying import Applier, Outage
+from outbox.letters.dead_letters import decode_headers
 from outbox.models import FailedMessage, InboxEvent, OutboxEvent
 from outbox.record import Record
 from outbox.tests import sample
 from outbox.tests.records import garbage, record_of
 from outbox.tests.sample import ThingClosed, ThingCounted, ThingIgnored
+from outbox.watching import metrics
 
 
 @pytest.fixture
@@ -237,7 +239,13 @@ def _apply_and_crash(applier: Applier, records: list[Record]) -> None:
 
 
 @pytest.mark.parametrize(
-    "sqlstate", [psycopg.errors.DiskFull, psycopg.errors.OutOfMemory, psycopg.errors.AdminShutdown]
+    "sqlstate",
+    [
+        psycopg.errors.DiskFull,
+        psycopg.errors.OutOfMemory,
+        psycopg.errors.AdminShutdown,
+        psycopg.errors.LockNotAvailable,
+    ],
 )
 def test_an_engine_in_trouble_is_an_outage_that_burns_nothing(applier, effects, pauses, sqlstate):
     trouble = OperationalError("in trouble")
@@ -286,3 +294,108 @@ def test_a_deadlock_is_repeated_at_once_and_burns_nothing(applier, effects, paus
     assert effects() == [("a", 1), ("a", 2)]
     assert pauses == []
     assert not FailedMessage.objects.exists()
+
+
+def test_a_statement_that_takes_too_long_is_a_failure_of_its_event_alone(applier, effects, monkeypatch):
+    write = sample.write
+
+    def write_slowly(subject: str, number: int) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL statement_timeout = 50")
+            cursor.execute("SELECT pg_sleep(1) WHERE %s = 2", (number,))
+        write(subject, number)
+
+    monkeypatch.setattr(sample, "write", write_slowly)
+
+    tally = applier.apply(counted(1, 2, 3))
+
+    assert (tally.applied, tally.failed) == (2, 1)
+    assert "QueryCanceled" in FailedMessage.objects.get().error
+    assert effects() == [("a", 1), ("a", 3)]
+
+
+def test_a_letter_is_logged_with_all_that_identifies_its_record(applier, caplog):
+    record = counted(5000)[0]
+
+    applier.apply([record])
+
+    [line] = [line for line in caplog.records if line.msg == "a record became a dead letter"]
+    assert (line.group, line.topic, line.partition, line.offset) == ("sample", "thing-events", 0, 5000)
+    assert (line.event_type, line.key) == ("thing.counted", "a")
+    assert line.event_id == dict(record.headers)["event-id"].decode()
+
+
+def test_nothing_is_logged_of_a_letter_that_is_rolled_back(applier, caplog):
+    with pytest.raises(KeyboardInterrupt):
+        _apply_and_crash(applier, counted(5000))
+
+    assert not [line for line in caplog.records if line.msg == "a record became a dead letter"]
+
+
+def test_letters_that_failed_for_the_same_reason_share_a_fingerprint(applier):
+    applier.apply([*counted(5000, thing="a"), *counted(6000, thing="b")])
+    applier.apply([Record("thing-events", 0, 1, b"a", None, [])])
+
+    assert list(FailedMessage.objects.order_by("id").values_list("fingerprint", flat=True)) == [
+        *2
+        * [
+            'sample thing.counted IntegrityError: new row for relation "sample_effect" violates check constraint '
+            '"sample_effect_number_check"'
+        ],
+        "sample unreadable Unreadable: the value is null",
+    ]
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+def test_an_error_that_cannot_be_printed_is_a_letter_like_any_other(applier):
+    sample.broken["a"] = Mute()
+
+    assert applier.apply(counted(1)).failed == 1
+
+    assert FailedMessage.objects.get().error_class == "Mute"
+
+
+def test_what_became_of_records_is_counted(applier):
+    def counts() -> dict[str, float]:
+        outcomes = ("applied", "repeated", "skipped", "failed")
+        values = {name: metrics.CONSUMER_RECORDS.labels("sample", name)._value.get() for name in outcomes}
+        return {**values, "retries": metrics.CONSUMER_RETRIES.labels("sample")._value.get()}
+
+    before = counts()
+    records = counted(1, 2)
+
+    applier.apply([*records, *counted(5000), record_of(ThingIgnored(thing="a"), offset=9)])
+    applier.apply(records)
+
+    assert {name: value - before[name] for name, value in counts().items()} == {
+        "applied": 2,
+        "repeated": 2,
+        "skipped": 1,
+        "failed": 1,
+        "retries": 2,
+    }
+
+
+def test_a_handler_is_called_in_the_context_of_its_events(applier, monkeypatch):
+    seen = []
+    monkeypatch.setattr(sample, "write", lambda subject, number: seen.append(context.log_fields()))
+
+    applier.apply([*counted(1, 2), record_of(ThingClosed(thing="b"), offset=3)])
+
+    assert [fields.get("events") for fields in seen] == [2, 2, None]
+    assert (seen[2]["event_type"], seen[2]["key"], seen[2]["offset"]) == ("thing.closed", "b", 3)
+
+
+def test_thousands_of_unreadable_records_take_as_many_statements_as_one(applier, django_assert_max_num_queries):
+    kinds = list(garbage(EXAMPLE).values())
+    bad = [Record("thing-events", 0, offset, *kinds[offset % 7]) for offset in range(2_000)]
+
+    with django_assert_max_num_queries(7):
+        assert applier.apply(bad).failed == 2_000
+
+    assert FailedMessage.objects.filter(status="FAILED").count() == 2_000
+    assert OutboxEvent.objects.filter(topic="sample-dlq").count() == 2_000

@@ -3,24 +3,15 @@
 from django.db import connection, transaction
 
 from outbox import publish
-from outbox.consumer import Consumer
-from outbox.events import encode
 from outbox.kafka import dead_letter_topic
 from outbox.models import FailedMessage, InboxEvent, OutboxEvent
-from outbox.relay import Relay
+from outbox.relay.relay import Relay
 from outbox.tests import sample
+from outbox.tests.members import as_put, consume
 from outbox.tests.processes import run, running, terminate, wait_until
-from outbox.tests.records import garbage, headers_of
+from outbox.tests.records import garbage
 from outbox.tests.sample import THING, ThingClosed, ThingCounted, ThingIgnored
 from outbox.worker import Stop
-
-
-def consume(**options) -> None:
-    Consumer("sample", stop=Stop(), until_idle=True, **options).run()
-
-
-def as_put(event) -> tuple:
-    return event.key.encode(), encode(event), headers_of(event)
 
 
 def events(count: int, keys: int = 10) -> list[ThingCounted]:

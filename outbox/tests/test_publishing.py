@@ -2,8 +2,9 @@
 
 import json
 
+import psycopg
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 
 from outbox import InvalidEvent, OutsideTransaction, publish
 from outbox.models import OutboxEvent
@@ -63,3 +64,53 @@ def test_holds_text_with_a_nul(db):
 def test_publishing_nothing_asks_the_database_nothing(db, django_assert_num_queries):
     with django_assert_num_queries(0):
         publish()
+
+
+@pytest.fixture
+def notified(transactional_db):
+    """A function that counts the NOTIFYs since it was called last."""
+    parameters = {**connection.get_connection_params(), "cursor_factory": None, "autocommit": True}
+    with psycopg.connect(**parameters) as listener:
+        listener.execute("LISTEN outbox")
+        yield lambda: len(list(listener.notifies(timeout=0.3)))
+
+
+def publish_one_by_one(number: int) -> None:
+    for index in range(number):
+        with transaction.atomic():
+            publish(ThingCounted(thing="a", number=index))
+
+
+def test_wakes_the_relay_but_not_with_every_one_of_many_commits(notified, settings):
+    settings.OUTBOX = {**settings.OUTBOX, "NOTIFY_INTERVAL_MS": 60_000}
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT setval('outbox_notified', 1)")
+
+    publish_one_by_one(10)
+
+    assert notified() == 1
+
+
+def test_wakes_the_relay_with_every_commit_where_no_interval_is_set(notified, settings):
+    settings.OUTBOX = {**settings.OUTBOX, "NOTIFY_INTERVAL_MS": 0}
+
+    publish_one_by_one(10)
+
+    assert notified() == 10
+
+
+def test_wakes_nobody_where_notify_is_off(notified, settings):
+    settings.OUTBOX = {**settings.OUTBOX, "NOTIFY": False, "NOTIFY_INTERVAL_MS": 0}
+
+    publish_one_by_one(3)
+
+    assert notified() == 0
+
+
+def test_wakes_the_relay_though_the_clock_was_set_back(notified):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT setval('outbox_notified', 4102444800000)")
+
+    publish_one_by_one(1)
+
+    assert notified() == 1

@@ -1,7 +1,10 @@
 """The relay on real PostgreSQL and Kafka: in order, once acknowledged, never without a commit."""
 
 import json
+import signal
+import time
 from collections import defaultdict
+from contextlib import ExitStack
 
 import pytest
 from confluent_kafka.admin import NewTopic
@@ -9,8 +12,11 @@ from django.db import connection, transaction
 
 from outbox import publish
 from outbox.kafka import admin_client, topic_name
-from outbox.models import FailedMessage, OutboxEvent
-from outbox.relay import READ, Relay
+from outbox.letters.retrying import edit_and_retry
+from outbox.models import BUCKETS, FailedMessage, OutboxEvent
+from outbox.relay.backlog import READ_LARGE
+from outbox.relay.relay import Relay
+from outbox.relay.shares import LOCKS
 from outbox.tests.processes import running, terminate, wait_until
 from outbox.tests.sample import SMALL, THING, ThingClosed, ThingCounted, ThingShrunk
 from outbox.worker import Stop
@@ -128,12 +134,30 @@ def test_what_kafka_refuses_for_good_becomes_a_failed_message_and_only_its_key_w
     assert send_all() == 1
 
 
+def test_a_refused_event_that_was_mended_goes_ahead_of_those_that_wait_for_it(kafka):
+    with running("relay_outbox") as relay:
+        publish_committed(ThingShrunk(thing="a", note="x" * 20_000))
+        wait_until(FailedMessage.objects.exists)
+        publish_committed(*(ThingShrunk(thing="a", note=f"behind {n}") for n in range(50)))
+        publish_committed(ThingShrunk(thing="b", note="other"))
+        wait_until(lambda: OutboxEvent.objects.count() == 50)
+        letter = FailedMessage.objects.get()
+        edit_and_retry(letter.pk, value=bytes(letter.value).replace(b"x" * 20_000, b"mended"))
+        wait_until(lambda: not OutboxEvent.objects.exists())
+        assert terminate(relay) == 0
+
+    notes = [json.loads(message.value())["data"]["note"] for message in kafka.records(SMALL)]
+    assert notes == ["other", "mended", *(f"behind {n}" for n in range(50))]
+
+
 def test_takes_few_rows_at_a_time_when_they_are_large(transactional_db):
     publish_committed(*(ThingCounted(thing="a", number=n, note="x" * 3_000) for n in range(5)))
 
+    look = {"after": 0, "on_their_way": "{}", "buckets": list(range(BUCKETS)), "resting": [], "limit": 100}
+
     def rows_within(size: int) -> int:
         with connection.cursor() as cursor:
-            cursor.execute(READ, {"resting": [], "limit": 100, "bytes": size})
+            cursor.execute(READ_LARGE, {**look, "bytes": size})
             return len(cursor.fetchall())
 
     assert [rows_within(size) for size in (1, 5_000, 100_000)] == [1, 2, 5]
@@ -155,34 +179,158 @@ def test_a_relay_killed_in_the_middle_loses_nothing_and_keeps_the_order(kafka):
         assert first_appearances(found[f"t{key}".encode()]) == list(range(key, 20_000, 20))
 
 
-def test_a_second_relay_stands_by_and_takes_over(kafka):
-    with running("relay_outbox") as first, running("relay_outbox") as second:
-        publish_committed(ThingCounted(thing="a", number=1))
-        wait_until(lambda: not OutboxEvent.objects.exists())
-        first.kill()
-        second_alive = second.poll() is None
-        publish_committed(ThingCounted(thing="a", number=2))
-        wait_until(lambda: not OutboxEvent.objects.exists())
-        assert second_alive
-        assert terminate(second) == 0
+def shares() -> list[int]:
+    """Return how many buckets each relay holds that there is."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) - 1 FROM pg_locks WHERE locktype = 'advisory' AND classid = %s AND granted AND database = "
+            "(SELECT oid FROM pg_database WHERE datname = current_database()) GROUP BY pid",
+            [LOCKS],
+        )
+        return sorted(number for (number,) in cursor.fetchall())
 
-    assert numbers(kafka.records(THING)) == {b"a": [1, 2]}
+
+def publish_numbers(start: int, end: int, keys: int = 40) -> None:
+    publish_committed(*(ThingCounted(thing=f"t{n % keys}", number=n) for n in range(start, end)))
+
+
+def in_order(found: dict[bytes, list[int]], end: int, keys: int = 40) -> None:
+    for key in range(keys):
+        assert first_appearances(found[f"t{key}".encode()]) == list(range(key, end, keys))
+
+
+def test_relays_share_the_keys_evenly_and_those_of_one_that_went_go_to_the_others(kafka):
+    with running("relay_outbox") as first, running("relay_outbox"):
+        wait_until(lambda: shares() == [16, 16])
+        with running("relay_outbox") as third:
+            wait_until(lambda: shares() == [10, 11, 11])
+            publish_numbers(0, 4_000)
+            first.kill()
+            assert terminate(third) == 0
+            wait_until(lambda: shares() == [32])
+            publish_numbers(4_000, 8_000)
+            wait_until(lambda: not OutboxEvent.objects.exists())
+
+    in_order(numbers(kafka.records(THING)), 8_000)
+
+
+def test_relays_that_come_and_go_under_load_keep_the_order_of_each_key(kafka):
+    published = 0
+    with ExitStack() as relays:
+        for more, expected in ((1, [32]), (1, [16, 16]), (2, [8, 8, 8, 8])):
+            for _ in range(more):
+                relays.enter_context(running("relay_outbox"))
+            while shares() != expected:
+                publish_numbers(published, published + 400)
+                published += 400
+        wait_until(lambda: not OutboxEvent.objects.exists(), 60)
+
+    in_order(numbers(kafka.records(THING)), published)
+
+
+def test_the_keys_of_a_relay_that_hangs_are_taken_over_and_it_starts_over(kafka):
+    with running("relay_outbox") as hanging, running("relay_outbox") as other:
+        wait_until(lambda: shares() == [16, 16])
+        publish_numbers(0, 20_000)
+        hanging.send_signal(signal.SIGSTOP)
+        publish_numbers(20_000, 21_000)
+        wait_until(lambda: not OutboxEvent.objects.exists())
+        assert shares() == [32]
+        hanging.send_signal(signal.SIGCONT)
+        wait_until(lambda: shares() == [16, 16])
+        publish_numbers(21_000, 22_000)
+        wait_until(lambda: not OutboxEvent.objects.exists())
+        assert terminate(hanging) == terminate(other) == 0
+
+    in_order(numbers(kafka.records(THING)), 22_000)
+
+
+def cut_other_connections() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+
+def test_a_relay_whose_connection_was_cut_starts_over(kafka):
+    with running("relay_outbox") as relay:
+        for start in range(0, 12_000, 4_000):
+            publish_numbers(start, start + 4_000)
+            wait_until(lambda start=start: OutboxEvent.objects.count() < 4_000)
+            cut_other_connections()
+        wait_until(lambda: not OutboxEvent.objects.exists())
+        assert terminate(relay) == 0
+
+    in_order(numbers(kafka.records(THING)), 12_000)
+
+
+def test_a_local_queue_that_is_full_delays_and_loses_nothing(kafka, settings):
+    settings.OUTBOX = {**settings.OUTBOX, "PRODUCER": {"queue.buffering.max.messages": 100}}
+    publish_numbers(0, 3_000)
+
+    assert send_all() == 3_000
+
+    in_order(numbers(kafka.records(THING)), 3_000)
+
+
+def test_large_values_are_sent_in_order_with_small_ones_between(kafka):
+    for number in range(60):
+        note = "x" * (900_000 if number % 10 == 3 else 10)
+        publish_committed(ThingCounted(thing="a", number=number, note=note))
+
+    assert send_all() == 60
+
+    assert numbers(kafka.records(THING)) == {b"a": list(range(60))}
+
+
+def test_a_row_that_becomes_visible_behind_the_others_is_sent_while_they_keep_coming(kafka):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT nextval('outbox_outboxevent_id_seq')")
+        (lower,) = cursor.fetchone()
+    publish_committed(ThingClosed(thing="late"))
+    OutboxEvent.objects.update(id=2**40)
+    with running("relay_outbox") as relay:
+        publish_numbers(0, 20_000)
+        OutboxEvent.objects.filter(event_type="thing.closed").update(id=lower)
+        wait_until(lambda: not OutboxEvent.objects.filter(event_type="thing.closed").exists())
+        wait_until(lambda: not OutboxEvent.objects.exists())
+        assert terminate(relay) == 0
+
+
+def transactions() -> int:
+    """Return how many transactions were committed in this database, as far as the connections have told."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_clear_snapshot()")
+        cursor.execute("SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()")
+        return cursor.fetchone()[0]
+
+
+def test_an_idle_relay_asks_postgresql_a_few_times_a_second(kafka):
+    publish_numbers(0, 100)
+    with running("relay_outbox") as relay:
+        wait_until(lambda: not OutboxEvent.objects.exists())
+        time.sleep(3)
+        before = transactions()
+        time.sleep(6)
+        assert 6 < transactions() - before < 6 * 5
+        assert terminate(relay) == 0
+
+
+def test_without_notify_a_relay_finds_what_is_published_all_the_same(kafka, settings):
+    settings.OUTBOX = {**settings.OUTBOX, "NOTIFY": False}
+    with running("relay_outbox") as relay:
+        wait_until(lambda: shares() == [32])
+        publish_numbers(0, 100)
+        wait_until(lambda: not OutboxEvent.objects.exists())
+        assert terminate(relay) == 0
 
 
 def test_stops_in_time_while_kafka_is_away_and_keeps_the_rows(kafka):
     publish_committed(ThingCounted(thing="a", number=1))
     with running("relay_outbox", KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1") as relay:
-        wait_until(relay_has_read)
+        wait_until(lambda: shares() == [32])
         assert terminate(relay) == 0
 
     assert OutboxEvent.objects.count() == 1
     assert not FailedMessage.objects.exists()
-
-
-def relay_has_read() -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
-            "AND query LIKE '%%FROM outbox_outboxevent AS waiting%%'"
-        )
-        return cursor.fetchone() is not None

@@ -9,6 +9,7 @@ from uuid_utils.compat import uuid7
 
 from accounts.models import User
 from payments import services
+from payments.events import PaymentFailed, PaymentRefunded, PaymentSucceeded
 from payments.models import Entry, Payment, Wallet
 from payments.services import CaptureRequest, RefundRequest
 
@@ -58,43 +59,42 @@ class TestDeposit:
 
 @pytest.mark.django_db
 class TestCapture:
-    def test_takes_the_amount_and_tells(self, rich, published):
+    def test_takes_the_amount_and_tells(self, rich, outbox):
         order_id = capture(rich, "30.00")
         assert balance(rich) == Decimal("70.00")
         assert [entry.amount for entry in Entry.objects.of(rich.id)] == [Decimal("-30.00"), Decimal("100.00")]
         payment = Payment.objects.get(pk=order_id)
         assert (payment.status, payment.captured) == (Payment.Status.SUCCEEDED, Decimal("30.00"))
-        told = {"orderId": str(order_id), "customerId": str(rich.id), "amount": "30.00", "currency": "USD"}
-        assert published() == [("payment.succeeded", told)]
+        told = PaymentSucceeded(order_id=order_id, customer_id=rich.id, amount=Decimal("30.00"), currency="USD")
+        assert outbox.events == [told]
 
-    def test_takes_nothing_when_there_is_not_enough(self, rich, published):
+    def test_takes_nothing_when_there_is_not_enough(self, rich, outbox):
         order_id = capture(rich, "100.01")
         assert balance(rich) == Decimal("100.00")
         assert Payment.objects.get(pk=order_id).status == Payment.Status.FAILED
-        [(event_type, told)] = published()
-        assert (event_type, told["amount"], told["reason"]) == ("payment.failed", "100.01", "insufficient_funds")
+        outbox.published(PaymentFailed, order_id=order_id, amount=Decimal("100.01"), reason="insufficient_funds")
 
     def test_takes_the_last_cent(self, rich):
         capture(rich, "100.00")
         assert balance(rich) == 0
 
-    def test_fails_for_a_customer_who_never_had_a_wallet(self, customer, published):
+    def test_fails_for_a_customer_who_never_had_a_wallet(self, customer, outbox):
         capture(customer, "1.00")
-        assert [type for type, _ in published()] == ["payment.failed"]
+        assert outbox.types == ["payment.failed"]
         assert balance(customer) == 0
 
-    def test_serves_the_requests_of_a_batch_in_their_order(self, rich, published):
+    def test_serves_the_requests_of_a_batch_in_their_order(self, rich, outbox):
         services.capture(
             requests=[CaptureRequest(uuid7(), rich.id, Decimal(amount)) for amount in ("60.00", "60.00", "40.00")]
         )
-        assert [type for type, _ in published()] == ["payment.succeeded", "payment.failed", "payment.succeeded"]
+        assert outbox.types == ["payment.succeeded", "payment.failed", "payment.succeeded"]
         assert balance(rich) == 0
 
-    def test_serves_an_order_that_stands_twice_in_a_batch_once(self, rich, published):
+    def test_serves_an_order_that_stands_twice_in_a_batch_once(self, rich, outbox):
         request = CaptureRequest(uuid7(), rich.id, Decimal("30.00"))
         services.capture(requests=[request, request])
         assert balance(rich) == Decimal("70.00")
-        assert len(published()) == 1
+        assert len(outbox.events) == 1
 
     def test_does_not_try_a_failed_payment_again(self, customer, rows):
         order_id = capture(customer, "1.00")
@@ -110,14 +110,14 @@ class TestCapture:
 
 @pytest.mark.django_db
 class TestRefund:
-    def test_gives_back_what_was_taken_and_tells(self, rich, published):
+    def test_gives_back_what_was_taken_and_tells(self, rich, outbox):
         order_id = capture(rich, "30.00")
         refund(rich, order_id)
         assert balance(rich) == Decimal("100.00")
         payment = Payment.objects.get(pk=order_id)
         assert (payment.status, payment.captured, payment.refunded) == ("REFUNDED", Decimal("30.00"), Decimal("30.00"))
-        told = {"orderId": str(order_id), "customerId": str(rich.id), "amount": "30.00", "currency": "USD"}
-        assert published()[1:] == [("payment.refunded", told)]
+        told = PaymentRefunded(order_id=order_id, customer_id=rich.id, amount=Decimal("30.00"), currency="USD")
+        assert outbox.events[1:] == [told]
 
     def test_of_a_failed_payment_gives_nothing(self, rich, rows):
         order_id = capture(rich, "100.01")
@@ -125,11 +125,11 @@ class TestRefund:
         refund(rich, order_id)
         assert rows() == before
 
-    def test_before_the_capture_leaves_a_mark_and_tells_nothing(self, rich, published):
+    def test_before_the_capture_leaves_a_mark_and_tells_nothing(self, rich, outbox):
         order_id = uuid7()
         refund(rich, order_id)
         assert Payment.objects.get(pk=order_id).status == Payment.Status.CANCELLED
-        assert published() == []
+        assert outbox.events == []
 
     def test_of_several_orders_of_a_customer_adds_up(self, rich):
         orders = [capture(rich, "30.00"), capture(rich, "20.00")]
@@ -193,11 +193,11 @@ class TestAtOnce:
         at_once(*[deposit] * 6)
         assert balance(customer) == Decimal("6.00")
 
-    def test_two_refunds_of_an_order_give_back_once(self, rich, at_once, published):
+    def test_two_refunds_of_an_order_give_back_once(self, rich, at_once, outbox):
         order_id = capture(rich, "30.00")
         assert at_once(*[partial(refund, rich, order_id)] * 4) == [None] * 4
         assert balance(rich) == Decimal("100.00")
-        assert [type for type, _ in published()] == ["payment.succeeded", "payment.refunded"]
+        assert outbox.types == ["payment.succeeded", "payment.refunded"]
 
     def test_batches_that_name_the_same_customers_in_another_order_do_not_deadlock(self, rich, at_once):
         other = User.objects.create_user("dave", "dave@example.com")
@@ -224,8 +224,8 @@ class TestCrashBeforeCommit:
         ],
         ids=["deposit", "capture", "fail", "refund", "refund_before_capture"],
     )
-    def test_leaves_nothing(self, rich, crash, rows, write):
+    def test_leaves_nothing(self, rich, outbox, rows, write):
         order_id = capture(rich, "30.00")
         before = rows()
-        crash(partial(write, rich, order_id))
+        outbox.crash(partial(write, rich, order_id))
         assert rows() == before

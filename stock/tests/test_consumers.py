@@ -1,30 +1,35 @@
-"""How stock takes events that come twice, late or in another order."""
+"""How stock takes events that come twice, late, in another order or around crashes."""
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from uuid_utils.compat import uuid7
 
 from orders.events import Line, OrderCancelled, OrderCompleted, OrderCreated
-from stock import consumers, services
+from outbox.testing import STEPS
+from stock import services
+from stock.events import StockRejected
 from stock.models import Level, Reservation
 
 pytestmark = pytest.mark.django_db
 
-ORDER = {"order_id": uuid7(), "customer_id": uuid7(), "total": Decimal("20.00"), "currency": "USD"}
+ORDER: dict[str, Any] = {"order_id": uuid7(), "customer_id": uuid7(), "total": Decimal("20.00"), "currency": "USD"}
 LINES = [Line(sku="A1", quantity=2, unit_price=Decimal("10.00"))]
+CREATED = OrderCreated(**ORDER, lines=LINES)
+TOO_MANY = OrderCreated(**ORDER, lines=[Line(sku="A1", quantity=6, unit_price=Decimal("10.00"))])
+COMPLETED = OrderCompleted(**ORDER, lines=LINES)
+CANCELLED = OrderCancelled(**ORDER, reason="CUSTOMER")
 
-
-def created(**changes):
-    consumers.reserve_for_orders([OrderCreated(**{**ORDER, "lines": LINES, **changes})])
-
-
-def completed():
-    consumers.sell_to_completed_orders([OrderCompleted(**ORDER, lines=LINES)])
-
-
-def cancelled():
-    consumers.release_for_cancelled_orders([OrderCancelled(**ORDER, reason="CUSTOMER")])
+# What comes, and what is then on hand and reserved.
+CASES = [
+    ([CREATED], (5, 2)),
+    ([TOO_MANY], (5, 0)),
+    ([CREATED, COMPLETED], (3, 0)),
+    ([CREATED, CANCELLED], (5, 0)),
+    ([CREATED, COMPLETED, CANCELLED], (5, 0)),
+    ([CANCELLED], (5, 0)),
+]
 
 
 def level():
@@ -32,55 +37,49 @@ def level():
     return level.on_hand, level.reserved
 
 
-@pytest.mark.parametrize(
-    ("deliveries", "expected"),
-    [
-        ([created], (5, 2)),
-        ([created, completed], (3, 0)),
-        ([created, cancelled], (5, 0)),
-        ([created, completed, cancelled], (5, 0)),
-        ([cancelled], (5, 0)),
-    ],
-)
-def test_delivered_twice_is_applied_once(goods, rows, deliveries, expected):
-    for deliver in deliveries:
-        deliver()
+@pytest.mark.parametrize(("events", "expected"), CASES)
+def test_delivered_twice_is_applied_once(goods, outbox, rows, events, expected):
+    outbox.deliver("stock", *events)
     assert level() == expected
     before = rows()
-    deliveries[-1]()
+    outbox.deliver("stock", events[-1], forget=True)
     assert rows() == before
 
 
-def test_a_rejection_delivered_twice_is_told_once(goods, published):
-    lines = [Line(sku="A1", quantity=6, unit_price=Decimal("10.00"))]
-    created(lines=lines)
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("events", "expected"), CASES[:4])
+def test_crashes_at_every_step_leave_the_effects_of_one_delivery(goods, outbox, events, expected):
+    *earlier, last = events
+    outbox.deliver("stock", *earlier)
+    outbox.deliver("stock", last, crash_at=STEPS)
+    assert level() == expected
+    assert len(set(outbox.types)) == len(outbox.types)
+
+
+def test_a_rejection_stays_one_when_stock_came_in_before_the_repeat(goods, outbox):
+    outbox.deliver("stock", TOO_MANY)
     services.receive(sku="A1", quantity=1)
-    created(lines=lines)
-    assert [type for type, _ in published()] == ["stock.rejected"]
+    outbox.deliver("stock", TOO_MANY, forget=True)
+    assert outbox.events == [StockRejected(order_id=ORDER["order_id"], short_skus=["A1"])]
     assert level() == (6, 0)
 
 
-@pytest.mark.parametrize("late", [created, completed, cancelled])
-def test_what_comes_after_the_cancel_changes_nothing(goods, rows, late):
-    created()
-    cancelled()
+@pytest.mark.parametrize("late", [CREATED, COMPLETED, CANCELLED])
+def test_what_comes_after_the_cancel_changes_nothing(goods, outbox, rows, late):
+    outbox.deliver("stock", CREATED, CANCELLED)
     before = rows()
-    late()
+    outbox.deliver("stock", late, forget=True)
     assert rows() == before
 
 
-def test_a_cancel_before_the_reservation_leaves_nothing_to_take(goods, published):
-    cancelled()
-    created()
-    completed()
+def test_a_cancel_before_the_reservation_leaves_nothing_to_take(goods, outbox):
+    outbox.deliver("stock", CANCELLED, CREATED, COMPLETED)
     assert level() == (5, 0)
     assert not Reservation.objects.exists()
-    assert published() == []
+    assert outbox.events == []
 
 
-def test_a_completion_after_the_release_sells_nothing(goods):
-    created()
-    cancelled()
-    completed()
+def test_a_completion_after_the_release_sells_nothing(goods, outbox):
+    outbox.deliver("stock", CREATED, CANCELLED, COMPLETED)
     assert level() == (5, 0)
     assert Reservation.objects.get().status == Reservation.Status.RELEASED

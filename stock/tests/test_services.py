@@ -8,6 +8,7 @@ from django.db import IntegrityError, transaction
 from uuid_utils.compat import uuid7
 
 from stock import services
+from stock.events import StockRejected, StockReleased, StockReserved
 from stock.models import Level, Product, Receipt, Release, Reservation
 from stock.services import DuplicateSku, ReserveRequest, UnknownSku
 
@@ -87,22 +88,22 @@ class TestProducts:
 
 @pytest.mark.django_db
 class TestReserve:
-    def test_takes_every_line(self, goods, published):
+    def test_takes_every_line(self, goods, outbox):
         order_id = reserve(A1=2, B2=3)
         assert levels() == {"A1": (5, 2), "B2": (3, 3)}
-        assert published() == [("stock.reserved", {"orderId": str(order_id)})]
+        assert outbox.events == [StockReserved(order_id=order_id)]
 
-    def test_takes_no_line_when_one_is_short(self, goods, published):
+    def test_takes_no_line_when_one_is_short(self, goods, outbox):
         order_id = reserve(A1=2, B2=4)
         assert levels() == {"A1": (5, 0), "B2": (3, 0)}
         assert not Reservation.objects.exists()
-        assert published() == [("stock.rejected", {"orderId": str(order_id), "shortSkus": ["B2"]})]
+        assert outbox.events == [StockRejected(order_id=order_id, short_skus=["B2"])]
 
-    def test_names_every_sku_that_is_short(self, goods, published):
+    def test_names_every_sku_that_is_short(self, goods, outbox):
         reserve(X9=1, B2=4, A1=6)
-        assert published()[0][1]["shortSkus"] == ["A1", "B2", "X9"]
+        assert outbox.published(StockRejected).short_skus == ["A1", "B2", "X9"]
 
-    def test_serves_the_requests_of_a_batch_in_their_order(self, goods, published):
+    def test_serves_the_requests_of_a_batch_in_their_order(self, goods, outbox):
         first, second, third = uuid7(), uuid7(), uuid7()
         services.reserve(
             requests=[
@@ -111,18 +112,18 @@ class TestReserve:
                 ReserveRequest(third, {"A1": 2}),
             ]
         )
-        assert [(type, data["orderId"]) for type, data in published()] == [
-            ("stock.reserved", str(first)),
-            ("stock.rejected", str(second)),
-            ("stock.reserved", str(third)),
+        assert outbox.events == [
+            StockReserved(order_id=first),
+            StockRejected(order_id=second, short_skus=["A1"]),
+            StockReserved(order_id=third),
         ]
         assert levels()["A1"] == (5, 5)
 
-    def test_answers_an_order_that_stands_twice_in_a_batch_once(self, goods, published):
+    def test_answers_an_order_that_stands_twice_in_a_batch_once(self, goods, outbox):
         request = ReserveRequest(uuid7(), {"A1": 2})
         services.reserve(requests=[request, request])
         assert levels()["A1"] == (5, 2)
-        assert len(published()) == 1
+        assert len(outbox.events) == 1
 
     def test_a_rejected_order_stays_so_when_stock_comes_in(self, goods, rows):
         request = ReserveRequest(uuid7(), {"A1": 6})
@@ -140,12 +141,12 @@ class TestReserve:
 
 @pytest.mark.django_db
 class TestSell:
-    def test_takes_the_units_from_what_is_on_hand(self, goods, published):
+    def test_takes_the_units_from_what_is_on_hand(self, goods, outbox):
         order_id = reserve(A1=2)
         services.sell(order_ids=[order_id])
         assert levels()["A1"] == (3, 0)
         assert Reservation.objects.get().status == SOLD
-        assert [type for type, _ in published()] == ["stock.reserved"]
+        assert outbox.types == ["stock.reserved"]
 
     def test_leaves_other_orders_alone(self, goods):
         mine, other = reserve(A1=2), reserve(A1=1)
@@ -156,24 +157,24 @@ class TestSell:
 
 @pytest.mark.django_db
 class TestRelease:
-    def test_gives_back_what_was_held(self, goods, published):
+    def test_gives_back_what_was_held(self, goods, outbox):
         order_id = reserve(A1=2, B2=1)
         services.release(order_ids=[order_id])
         assert levels() == {"A1": (5, 0), "B2": (3, 0)}
         assert {reservation.status for reservation in Reservation.objects.all()} == {RELEASED}
-        assert published()[1:] == [("stock.released", {"orderId": str(order_id)})]
+        assert outbox.events[1:] == [StockReleased(order_id=order_id)]
 
-    def test_puts_back_what_was_sold(self, goods, published):
+    def test_puts_back_what_was_sold(self, goods, outbox):
         order_id = reserve(A1=2)
         services.sell(order_ids=[order_id])
         services.release(order_ids=[order_id])
         assert levels()["A1"] == (5, 0)
-        assert [type for type, _ in published()] == ["stock.reserved", "stock.released"]
+        assert outbox.types == ["stock.reserved", "stock.released"]
 
-    def test_of_nothing_tells_nothing_but_is_remembered(self, goods, published):
+    def test_of_nothing_tells_nothing_but_is_remembered(self, goods, outbox):
         order_id = uuid7()
         services.release(order_ids=[order_id])
-        assert published() == []
+        assert outbox.events == []
         assert Release.objects.filter(pk=order_id).exists()
 
 
@@ -192,12 +193,12 @@ class TestDatabase:
 
 @pytest.mark.django_db(transaction=True)
 class TestAtOnce:
-    def test_the_last_units_go_to_one_of_two_orders(self, goods, at_once, published):
+    def test_the_last_units_go_to_one_of_two_orders(self, goods, at_once, outbox):
         for _ in range(10):
             at_once(partial(reserve, B2=3), partial(reserve, B2=3))
             assert levels()["B2"] == (3, 3)
             services.release(order_ids=Reservation.objects.held().values_list("order_id", flat=True))
-        assert sorted(type for type, _ in published()) == [
+        assert sorted(outbox.types) == [
             *["stock.rejected"] * 10,
             *["stock.released"] * 10,
             *["stock.reserved"] * 10,
@@ -242,9 +243,9 @@ class TestCrashBeforeCommit:
         ],
         ids=["add_product", "update_product", "receive", "reserve", "reject", "sell", "release"],
     )
-    def test_leaves_nothing(self, goods, crash, rows, write):
+    def test_leaves_nothing(self, goods, outbox, rows, write):
         held, sold = reserve(A1=1), reserve(A1=1)
         services.sell(order_ids=[sold])
         before = rows()
-        crash(partial(write, held, sold))
+        outbox.crash(partial(write, held, sold))
         assert rows() == before

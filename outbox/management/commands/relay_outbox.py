@@ -4,7 +4,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from outbox.relay import Relay
+from outbox.relay.relay import Relay
+from outbox.watching.gauges import Gauges
+from outbox.watching.health import add_health_argument, process_metrics, serve
 from outbox.worker import stop_on_signals
 
 
@@ -13,8 +15,12 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--once", action="store_true", help="send what is there now, then exit")
+        add_health_argument(parser)
 
-    def handle(self, *args: Any, once: bool, **options: Any) -> None:
-        with stop_on_signals() as stop:
-            sent = Relay().run(stop, once=once)
+    def handle(self, *args: Any, once: bool, health_port: int | None, **options: Any) -> None:
+        relay = Relay()
+        with stop_on_signals() as stop, Gauges() as gauges:
+            metrics = [process_metrics(), gauges]
+            with serve(health_port, hung=relay.health.hung, not_ready=relay.not_ready, metrics=metrics):
+                sent = relay.run(stop, once=once)
         self.stdout.write(f"{sent} events sent")

@@ -9,8 +9,10 @@ RELAY_PUBLISHED = Counter("outbox_relay_published", "Records that Kafka has ackn
 RELAY_REFUSED = Counter("outbox_relay_refused", "Records that Kafka refused for good", ["topic"])
 RELAY_FAILURES = Counter("outbox_relay_failures", "Deliveries that failed and are repeated", ["topic", "error"])
 RELAY_RESTARTS = Counter("outbox_relay_restarts", "Producers that were replaced after an error")
-RELAY_IN_FLIGHT = Gauge("outbox_relay_in_flight_records", "Records handed to Kafka and not yet reported on")
-RELAY_BUCKETS = Gauge("outbox_relay_buckets", "Key buckets that this relay holds")
+RELAY_IN_FLIGHT = Gauge(
+    "outbox_relay_in_flight_records", "Records handed to Kafka and not yet reported on", multiprocess_mode="livesum"
+)
+RELAY_BUCKETS = Gauge("outbox_relay_buckets", "Key buckets that this relay holds", multiprocess_mode="livesum")
 
 # outcome: applied, repeated (the inbox knew it), skipped (no handler), parked, failed (now a dead letter)
 CONSUMER_RECORDS = Counter("outbox_consumer_records", "Records by what became of them", ["group", "outcome"])

@@ -1,0 +1,242 @@
+"""The relay's way to Kafka: rows in, a report for every single one of them out."""
+
+import json
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from outbox.kafka import producer_config
+from outbox.letters.dead_letters import decode_headers
+from outbox.record import Headers
+from outbox.worker import OutageLog
+
+logger = logging.getLogger(__name__)
+
+# How long a producer works, far less than the day after which a broker forgets one that is silent.
+LIFE_SECONDS = 6 * 60 * 60.0
+# How long a question for a topic's existence blocks.
+METADATA_SECONDS = 1.0
+# How long the reports of what was purged are waited for.
+PURGE_SECONDS = 2.0
+
+# What Kafka says of a record that it will never take, whatever is waited for.
+REFUSALS = {
+    KafkaError.MSG_SIZE_TOO_LARGE,
+    KafkaError.INVALID_RECORD,
+    KafkaError.RECORD_LIST_TOO_LARGE,
+    KafkaError.INVALID_TIMESTAMP,
+}
+# What it says while a topic cannot be written to.
+TOPIC_OUTAGES = {
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError._UNKNOWN_PARTITION,
+    KafkaError.TOPIC_EXCEPTION,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+}
+
+
+class Row(NamedTuple):
+    """A row of the outbox, as the relay reads it. For speed it stays a plain tuple until something is wrong with it."""
+
+    id: int
+    event_id: str | None
+    event_type: str
+    event_version: str | None
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    traceparent: str | None
+    # JSON as FailedMessage keeps it; None: those of an event.
+    headers: str | None
+
+    def kafka_headers(self) -> Headers:
+        if self.headers is not None:
+            return decode_headers(json.loads(self.headers))
+        texts = [
+            ("event-id", self.event_id),
+            ("event-type", self.event_type),
+            ("event-version", self.event_version),
+            ("content-type", "application/json"),
+            ("traceparent", self.traceparent),
+        ]
+        return [(name, text.encode()) for name, text in texts if text is not None]
+
+
+class NotYet(Exception):
+    """A row cannot be handed over now: Kafka does not say whether its topic is there, or its key has to wait."""
+
+
+class ColdTopic:
+    """A topic in whose partitions a producer is not known yet, but for some.
+
+    A broker that knows nothing of a producer takes its records at any place of their sequence: were the first request
+    refused, the second, sent meanwhile, would be taken, and its rows would overtake those of the first. So until a
+    partition has taken something, it gets one row of each key at a time. (Tried on Kafka 4.3: else one in ten did.)
+    """
+
+    def __init__(self, partitions: Iterable[int]) -> None:
+        self._unknown = set(partitions)
+        # Keys whose row is in flight, and those whose partition has taken one.
+        self._in_flight: set[bytes] = set()
+        self._known: set[bytes] = set()
+
+    def admit(self, key: bytes | None) -> None:
+        """Take note of a row that is handed over; raise NotYet if it has to wait."""
+        if key in self._in_flight:
+            raise NotYet
+        if key is not None and key not in self._known:
+            self._in_flight.add(key)
+
+    def report(self, key: bytes | None, partition: int | None) -> bool:
+        """Take note of the partition that took a row, None if none did. Return whether all know the producer now."""
+        if key is not None:
+            self._in_flight.discard(key)
+        if partition is not None:
+            self._unknown.discard(partition)
+            if key is not None:
+                self._known.add(key)
+        return not self._unknown
+
+
+class Sender:
+    """One producer's life. After an error that is not about a topic it is `broken`, and another takes its place.
+
+    Rows are handed over by `send`. When `poll` has served a row's own report, it is in `sent`, or in `failures` with
+    the error. Whoever takes what is in these two empties them.
+    """
+
+    def __init__(self, outage: OutageLog, *, gapless: bool = True) -> None:
+        self._producer = Producer(producer_config(outage.trouble, gapless=gapless))
+        self._outage = outage
+        self._born_at = time.monotonic()
+        # Rows not handed over yet: the local queue is full, or what NotYet says.
+        self._waiting: list[Any] = []
+        # Topics all of whose partitions know this producer, and the others.
+        self._warm: set[str] = set()
+        self._cold: dict[str, ColdTopic] = {}
+        self._handed = self._reported = 0
+        self.sent: list[Any] = []
+        self.failures: list[tuple[Row, KafkaError]] = []
+        self.broken = False
+        # Before the first connection an idempotent producer asks for its id every 500 ms only, so connect first.
+        self.probe()
+
+    def probe(self) -> None:
+        """Ask Kafka for a sign of life. Blocks for METADATA_SECONDS at most."""
+        try:
+            self._producer.list_topics(timeout=METADATA_SECONDS)
+        except KafkaException as error:
+            self._outage.trouble(error.args[0])
+        else:
+            self._outage.over()
+
+    @property
+    def is_old(self) -> bool:
+        """Whether a broker may soon forget this producer, and a partition be cold again (producer.id.expiration.ms)."""
+        return time.monotonic() - self._born_at > LIFE_SECONDS
+
+    @property
+    def in_flight(self) -> int:
+        """How many rows have no report yet."""
+        return self._handed - self._reported
+
+    def send(self, rows: Sequence[Any]) -> None:
+        """Hand rows over to be sent, in their order. Blocks for METADATA_SECONDS at most."""
+        self._handed += len(rows)
+        self._waiting.extend(rows)
+        self._hand_over()
+
+    def poll(self, seconds: float) -> None:
+        """Serve reports, and block up to `seconds` while there are none."""
+        try:
+            self._producer.poll(seconds)
+        except KafkaException as fatal:
+            # The reports of the messages concerned come by later polls.
+            if not self.broken:
+                logger.warning("the producer cannot go on, a fresh one follows", extra={"error": str(fatal.args[0])})
+            self.broken = True
+        if self.sent:
+            self._outage.over()
+        if self._waiting:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        rows, self._waiting = self._waiting, []
+        produce, report, warm = self._producer.produce, self._report, self._warm
+        # Topics of which a row was not taken: those behind it must not overtake it.
+        failed: dict[str, KafkaError] = {}
+        for index, row in enumerate(rows):
+            _, event_id, event_type, event_version, topic, key, value, traceparent, headers = row
+            try:
+                if failed and topic in failed:
+                    report(row, failed[topic])
+                    continue
+                if topic not in warm:
+                    self._cold_topic(topic).admit(key)
+                if headers is None:
+                    # Row.kafka_headers() without its calls: nearly every row is an event.
+                    kafka_headers: Any = [
+                        ("event-id", event_id),
+                        ("event-type", event_type),
+                        ("event-version", event_version),
+                        ("content-type", "application/json"),
+                        ("traceparent", traceparent),
+                    ]
+                else:
+                    kafka_headers = Row._make(row).kafka_headers()
+                produce(topic, key=key, value=value, on_delivery=partial(report, row), headers=kafka_headers)
+            except (BufferError, NotYet):
+                # The next poll goes on from here.
+                self._waiting = rows[index:]
+                return
+            except KafkaException as refusal:
+                failed[topic] = refusal.args[0]
+                report(row, failed[topic])
+
+    def _cold_topic(self, topic: str) -> ColdTopic:
+        """Return what is known of a topic; raise KafkaException if it is not there, and NotYet if Kafka does not say.
+
+        Asked before the first row of each: were the topic missing, librdkafka would give up one row after the other,
+        and were it made meanwhile, the later ones would overtake the earlier.
+        """
+        if topic in self._cold:
+            return self._cold[topic]
+        try:
+            found = self._producer.list_topics(topic, timeout=METADATA_SECONDS).topics[topic]
+        except KafkaException as error:
+            self._outage.trouble(error.args[0])
+            raise NotYet from error
+        if found.error is not None:
+            raise KafkaException(found.error)
+        return self._cold.setdefault(topic, ColdTopic(found.partitions))
+
+    def _report(self, row: Any, error: KafkaError | None, message: Message | None = None) -> None:
+        self._reported += 1
+        if self._cold and (cold := self._cold.get(row[4])):
+            taken_by = message.partition() if message is not None and error is None else None
+            if cold.report(row[5], taken_by):
+                del self._cold[row[4]]
+                self._warm.add(row[4])
+        if error is None:
+            self.sent.append(row)
+        else:
+            self.failures.append((Row._make(row), error))
+
+    def give_up(self) -> None:
+        """Let what has no report yet fail, so that all have one. Blocks for PURGE_SECONDS at most."""
+        for row in self._waiting:
+            self._report(row, KafkaError(KafkaError._PURGE_QUEUE))
+        self._waiting = []
+        self._producer.purge()
+        end = time.monotonic() + PURGE_SECONDS
+        while self.in_flight and time.monotonic() < end:
+            self.poll(0.05)
+
+    def close(self) -> None:
+        """Drop what has no report. The outbox still has it."""
+        self._producer.purge()

@@ -1,0 +1,65 @@
+"""A transaction as the workers make it: repeated where it lost to a concurrent one, an outage told from a failure."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from django.db import connections, router, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from outbox.database import is_outage, is_repeatable
+from outbox.models import InboxEvent
+
+Result = TypeVar("Result")
+
+# How often a transaction that lost to a concurrent one is repeated before that counts as a failure.
+REPEATS = 10
+
+
+class NotApplied(Exception):
+    """What was in hand was not written, and no try was burnt: it is to be applied later."""
+
+
+class Outage(NotApplied):
+    """PostgreSQL or the machine is in trouble."""
+
+
+def database() -> BaseDatabaseWrapper:
+    """Return this thread's connection to the database in which this app's tables are."""
+    return connections[router.db_for_write(InboxEvent)]
+
+
+def transact(act: Callable[[], Result]) -> Result:
+    """Call `act` in a transaction and return what it returns; at once again where it lost to a concurrent one.
+
+    Raises:
+        Outage: PostgreSQL or the machine is in trouble.
+    """
+    for _ in range(REPEATS):
+        try:
+            return _transact_once(act)
+        except Exception as error:
+            if not is_repeatable(error):
+                raise
+    return _transact_once(act)
+
+
+def _transact_once(act: Callable[[], Result]) -> Result:
+    try:
+        with transaction.atomic(using=database().alias):
+            return act()
+    except NotApplied:
+        raise
+    except Exception as error:
+        if is_outage(error):
+            raise Outage(str(error)) from error
+        raise
+
+
+def check_deferred_constraints() -> None:
+    """Raise now what deferred constraints would raise at the commit. They stay deferred."""
+    alias = database().alias
+    # Undone, since it would hold for the rest of the transaction, and for handlers that rely on their being deferred.
+    with transaction.atomic(using=alias):
+        with database().cursor() as cursor:
+            cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        transaction.set_rollback(True, using=alias)
