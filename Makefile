@@ -1,11 +1,11 @@
-# make run | test | lint | clean | help. Needs Python 3.11 or newer with its venv module, and nothing else.
+# make run | test | bench | lint | clean | help. Needs Python 3.11 or newer with its venv module, and nothing else.
 
 PYTHON ?= python3
 ARGS ?=
 VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint clean venv
+.PHONY: help run test bench lint clean venv
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
@@ -15,6 +15,10 @@ run: venv  ## Bring up engines, web and workers; place a demo order; serve until
 
 test: venv  ## Run the tests against throw-away engines (ARGS="orders -k cancel")
 	@exec $(VENV) -m devstack exec --stop-with-parent -- $(VENV) -m pytest $(ARGS)
+
+bench: venv  ## Measure the outbox beside baselines: benchmarks/results/ (ARGS="relay --events 50000")
+	@$(VENV) -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	@exec $(VENV) -m devstack exec --durable --stop-with-parent -- $(VENV) -m benchmarks $(ARGS)
 
 lint: venv  ## Check format, style, types and import rules
 	$(VENV) -m ruff format --check
