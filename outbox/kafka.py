@@ -35,7 +35,8 @@ def producer_config(on_error: ErrorCallback, *, gapless: bool = True) -> dict[st
     """
     return {
         **CLIENT,
-        "linger.ms": 1,
+        # For as long as rows keep coming: the last ones the relay sends at once.
+        "linger.ms": 10,
         # The broker's limit counts, not the client's (default 1,000,000): copies of dead letters may be larger.
         "message.max.bytes": 4_000_000,
         # How long a topic may be unknown before its messages come back: the outbox keeps them, so not for long.

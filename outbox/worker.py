@@ -85,10 +85,15 @@ def _give_up() -> None:
     os._exit(0)
 
 
+# New objects after which the garbage collector looks for cycles among them. A batch makes thousands, and no cycles.
+GARBAGE_THRESHOLD = 100_000
+
+
 def settle() -> None:
-    """Spare the garbage collector what is loaded by now: it will stay, and there is much of it."""
+    """Spare the garbage collector what is loaded by now, since it will stay, and most of its looks at what comes."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(GARBAGE_THRESHOLD)
 
 
 class OutageLog:

@@ -25,6 +25,7 @@ SWEEP_SECONDS = 1.0
 FIRST_REST_SECONDS, REST_SECONDS = 2.0, 30.0
 
 # The rows are found by state: `after` only goes on from the last batch, and again and again starts from the front.
+COLUMNS = "id, event_id::text, event_type, event_version::text, topic, key, value, traceparent, headers::text"
 WAITING = """
     SELECT *
     FROM outbox_outboxevent
@@ -43,7 +44,7 @@ READ = f"""
 # Again with every value, and a limit to their bytes. Summing them up costs a third of a read, so it is for batches that
 # have a large one.
 READ_LARGE = f"""
-    SELECT id, event_id::text, event_type, event_version::text, topic, key, value, traceparent, headers::text
+    SELECT {COLUMNS}
     FROM (
         SELECT *, sum(octet_length(value)) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) AS bytes
         FROM ({WAITING}) AS waiting
@@ -51,6 +52,7 @@ READ_LARGE = f"""
     WHERE bytes IS NULL OR bytes - coalesce(octet_length(value), 0) < %(bytes)s
     ORDER BY id
 """
+READ_FAILED = f"SELECT {COLUMNS} FROM outbox_outboxevent WHERE id = ANY(%s::bigint[]) ORDER BY id"
 ACKNOWLEDGE = "DELETE FROM outbox_outboxevent WHERE id = ANY(%s::bigint[])"
 # Keys of which a row was refused: those behind it wait.
 REFUSED = """
@@ -72,6 +74,10 @@ def array(ids: Iterable[int]) -> str:
     return f"{{{','.join(map(str, ids))}}}"
 
 
+# The id of a row that Kafka has, and its topic.
+Sent = tuple[int, str]
+
+
 class Backlog:
     """Reads the rows of some buckets in their order, and deletes them when Kafka has them. Rows are plain tuples: Row.
 
@@ -90,8 +96,8 @@ class Backlog:
         # Topics that failed lately: when to try again (monotonic), and the pause that led there in seconds.
         self._resting: dict[str, tuple[float, float]] = {}
 
-    def read(self, buckets: Iterable[int], sent: Sequence[Any]) -> tuple[list[Any], bool]:
-        """Acknowledge rows, and in the same statement read the next. Return them, and whether there are more at once.
+    def read(self, buckets: Iterable[int], sent: Sequence[Sent]) -> tuple[list[Any], bool]:
+        """Acknowledge what was sent, and in the same statement read the next. Return them, and if more follow.
 
         What was returned before does not come again, until it is acknowledged or `start_over` forgets it.
         """
@@ -100,7 +106,7 @@ class Backlog:
             self._after = 0
         if self._after == 0:
             self._swept_at = now
-        rows = self._query(READ, buckets, [row[0] for row in sent])
+        rows = self._query(READ, buckets, [row_id for row_id, _ in sent])
         self._forget(sent)
         is_full = len(rows) == self._batch_size
         if any(row[6] is None for row in rows):
@@ -129,19 +135,24 @@ class Backlog:
         }
         return self._db.cursor(binary=True).execute(query, parameters).fetchall()
 
-    def acknowledge(self, sent: Sequence[Any]) -> None:
+    def acknowledge(self, sent: Sequence[Sent]) -> None:
         """Delete rows that Kafka has."""
         if sent:
-            self._db.execute(ACKNOWLEDGE, (array(row[0] for row in sent),))
+            self._db.execute(ACKNOWLEDGE, (array(row_id for row_id, _ in sent),))
             self._forget(sent)
 
-    def _forget(self, sent: Sequence[Any]) -> None:
-        for topic, number in Counter(row[4] for row in sent).items():
+    def _forget(self, sent: Sequence[Sent]) -> None:
+        for topic, number in Counter(topic for _, topic in sent).items():
             metrics.RELAY_PUBLISHED.labels(topic).inc(number)
             self._resting.pop(topic, None)
-        self._on_their_way.difference_update(row[0] for row in sent)
+        self._on_their_way.difference_update(row_id for row_id, _ in sent)
         if not self._on_their_way:
             self._furthest = 0
+
+    def rows(self, ids: Iterable[int]) -> list[Row]:
+        """Return rows that could not be sent, in their order."""
+        cursor = self._db.cursor(binary=True)
+        return [Row._make(row) for row in cursor.execute(READ_FAILED, (array(ids),)).fetchall()]
 
     def look_from_the_front(self) -> None:
         self._after = 0

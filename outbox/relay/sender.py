@@ -106,8 +106,9 @@ class ColdTopic:
 class Sender:
     """One producer's life. After an error that is not about a topic it is `broken`, and another takes its place.
 
-    Rows are handed over by `send`. When `poll` has served a row's own report, it is in `sent`, or in `failures` with
-    the error. Whoever takes what is in these two empties them.
+    Rows are handed over by `send`. When `poll` has served a row's own report, its id is in `sent` with its topic, or in
+    `failures` with the error. Whoever takes what is in these two empties them. Of the rows themselves nothing is kept:
+    librdkafka has a copy, and what is not held is not out of the processor's cache.
     """
 
     def __init__(self, outage: OutageLog, *, gapless: bool = True) -> None:
@@ -120,8 +121,8 @@ class Sender:
         self._warm: set[str] = set()
         self._cold: dict[str, ColdTopic] = {}
         self._handed = self._reported = 0
-        self.sent: list[Any] = []
-        self.failures: list[tuple[Row, KafkaError]] = []
+        self.sent: list[tuple[int, str]] = []
+        self.failures: dict[int, KafkaError] = {}
         self.broken = False
         # Before the first connection an idempotent producer asks for its id every 500 ms only, so connect first.
         self.probe()
@@ -151,14 +152,21 @@ class Sender:
         self._waiting.extend(rows)
         self._hand_over()
 
-    def poll(self, seconds: float) -> None:
-        """Serve reports, and block up to `seconds` while there are none."""
+    def poll(self, seconds: float, *, more_follows: bool = False) -> None:
+        """Serve reports, and block up to `seconds` while there are none.
+
+        What was handed over goes out at once, unless `more_follows`: then requests may wait to become larger.
+        """
         try:
-            self._producer.poll(seconds)
-        except KafkaException as fatal:
-            # The reports of the messages concerned come by later polls.
+            if more_follows:
+                self._producer.poll(seconds)
+            else:
+                self._producer.flush(seconds)
+        except (KafkaException, SystemError) as fatal:
+            # The reports of the messages concerned come by later polls. (SystemError is what confluent-kafka 2.16
+            # makes of a fatal error in flush.)
             if not self.broken:
-                logger.warning("the producer cannot go on, a fresh one follows", extra={"error": str(fatal.args[0])})
+                logger.warning("the producer cannot go on, a fresh one follows", extra={"error": str(fatal)})
             self.broken = True
         if self.sent:
             self._outage.over()
@@ -171,13 +179,15 @@ class Sender:
         # Topics of which a row was not taken: those behind it must not overtake it.
         failed: dict[str, KafkaError] = {}
         for index, row in enumerate(rows):
-            _, event_id, event_type, event_version, topic, key, value, traceparent, headers = row
+            row_id, event_id, event_type, event_version, topic, key, value, traceparent, headers = row
             try:
                 if failed and topic in failed:
-                    report(row, failed[topic])
+                    report((row_id, topic), failed[topic])
                     continue
+                on_delivery = partial(report, (row_id, topic))
                 if topic not in warm:
                     self._cold_topic(topic).admit(key)
+                    on_delivery = partial(self._report_cold, (row_id, topic), key)
                 if headers is None:
                     # Row.kafka_headers() without its calls: nearly every row is an event.
                     kafka_headers: Any = [
@@ -189,14 +199,14 @@ class Sender:
                     ]
                 else:
                     kafka_headers = Row._make(row).kafka_headers()
-                produce(topic, key=key, value=value, on_delivery=partial(report, row), headers=kafka_headers)
+                produce(topic, key=key, value=value, on_delivery=on_delivery, headers=kafka_headers)
             except (BufferError, NotYet):
                 # The next poll goes on from here.
                 self._waiting = rows[index:]
                 return
             except KafkaException as refusal:
                 failed[topic] = refusal.args[0]
-                report(row, failed[topic])
+                report((row_id, topic), failed[topic])
 
     def _cold_topic(self, topic: str) -> ColdTopic:
         """Return what is known of a topic; raise KafkaException if it is not there, and NotYet if Kafka does not say.
@@ -215,22 +225,25 @@ class Sender:
             raise KafkaException(found.error)
         return self._cold.setdefault(topic, ColdTopic(found.partitions))
 
-    def _report(self, row: Any, error: KafkaError | None, message: Message | None = None) -> None:
+    def _report(self, row: tuple[int, str], error: KafkaError | None, message: Message | None = None) -> None:
         self._reported += 1
-        if self._cold and (cold := self._cold.get(row[4])):
-            taken_by = message.partition() if message is not None and error is None else None
-            if cold.report(row[5], taken_by):
-                del self._cold[row[4]]
-                self._warm.add(row[4])
         if error is None:
             self.sent.append(row)
         else:
-            self.failures.append((Row._make(row), error))
+            self.failures[row[0]] = error
+
+    def _report_cold(self, row: tuple[int, str], key: bytes | None, error: KafkaError | None, message: Message) -> None:
+        _, topic = row
+        cold = self._cold.get(topic)
+        if cold and cold.report(key, message.partition() if error is None else None):
+            del self._cold[topic]
+            self._warm.add(topic)
+        self._report(row, error)
 
     def give_up(self) -> None:
         """Let what has no report yet fail, so that all have one. Blocks for PURGE_SECONDS at most."""
         for row in self._waiting:
-            self._report(row, KafkaError(KafkaError._PURGE_QUEUE))
+            self._report((row[0], row[4]), KafkaError(KafkaError._PURGE_QUEUE))
         self._waiting = []
         self._producer.purge()
         end = time.monotonic() + PURGE_SECONDS

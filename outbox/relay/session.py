@@ -76,8 +76,9 @@ class Session:
         if self._may_look():
             return self._look()
         if sender.in_flight:
-            sender.poll(REPORT_SECONDS)
-            if self._look_at:
+            more_follows = not self._look_at
+            sender.poll(REPORT_SECONDS, more_follows=more_follows)
+            if not more_follows:
                 self._listen(0)
             return 0
         if sender.sent:
@@ -179,9 +180,9 @@ class Session:
             sender.poll(REPORT_SECONDS)
             return 0
         sent = self._acknowledge()
-        failures = sorted(sender.failures, key=lambda failure: failure[0].id)
+        errors = dict(sender.failures)
         sender.failures.clear()
-        refused, is_broken = self._judge(failures)
+        refused, is_broken = self._judge([(row, errors[row.id]) for row in self._backlog.rows(errors)])
         if is_broken or sender.broken:
             self._renew(at_once=bool(refused))
         self._backlog.start_over()
@@ -232,12 +233,13 @@ class Session:
             while sender.in_flight and not self._stop.requested:
                 sender.poll(0.1)
                 self._survey()
+            error = sender.failures.pop(row.id, None)
             if sender.sent:
                 self._backlog.acknowledge(sender.sent)
                 sender.sent.clear()
                 number += 1
-            elif sender.failures and sender.failures[0][1].code() in REFUSALS:
-                self._backlog.bury(*sender.failures.pop())
+            elif error is not None and error.code() in REFUSALS:
+                self._backlog.bury(row, error)
             else:
                 # The rows from here on are still in the outbox, and come again.
                 break
