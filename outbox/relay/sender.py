@@ -3,11 +3,12 @@
 import json
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from outbox.kafka import producer_config
 from outbox.letters.dead_letters import decode_headers
@@ -103,12 +104,45 @@ class ColdTopic:
         return not self._unknown
 
 
+# What a record is known by when its report is an error: topic, key and value.
+Record = tuple[str, bytes | None, bytes | None]
+
+
+class Batch:
+    """Rows that were handed over together, and what is reported of them.
+
+    One object takes the reports of all of them: one for each costs a quarter of the relay's rate. So what is kept is
+    what failed; when the last report is there, the others were sent.
+    """
+
+    def __init__(self, rows: Sequence[Any], when_done: "Callable[[Batch], None]") -> None:
+        self.places = [(row[0], row[4]) for row in rows]
+        self.errors: dict[Record, KafkaError] = {}
+        self._missing = len(rows)
+        self._when_done = when_done
+
+    def report(self, error: KafkaError | None, message: Any) -> None:
+        """Take the report that librdkafka gives of a message."""
+        if error is not None:
+            self.errors[message.topic(), message.key(), message.value()] = error
+        self._missing -= 1
+        if not self._missing:
+            self._when_done(self)
+
+    def fail(self, row: Any, error: KafkaError) -> None:
+        """Take note of a row that did not get as far as librdkafka."""
+        self.errors[row[4], row[5], row[6]] = error
+        self._missing -= 1
+        if not self._missing:
+            self._when_done(self)
+
+
 class Sender:
     """One producer's life. After an error that is not about a topic it is `broken`, and another takes its place.
 
-    Rows are handed over by `send`. When `poll` has served a row's own report, its id is in `sent` with its topic, or in
-    `failures` with the error. Whoever takes what is in these two empties them. Of the rows themselves nothing is kept:
-    librdkafka has a copy, and what is not held is not out of the processor's cache.
+    Rows are handed over by `send`. When `poll` has served the reports of all that were handed over together, their ids
+    are in `sent`, with their topics; if one of them failed, the batch is in `failures`. Whoever takes what is in these
+    two empties them. Of the rows themselves nothing is kept: librdkafka has a copy.
     """
 
     def __init__(self, outage: OutageLog, *, gapless: bool = True) -> None:
@@ -116,13 +150,13 @@ class Sender:
         self._outage = outage
         self._born_at = time.monotonic()
         # Rows not handed over yet: the local queue is full, or what NotYet says.
-        self._waiting: list[Any] = []
+        self._waiting: deque[tuple[Batch, Sequence[Any]]] = deque()
         # Topics all of whose partitions know this producer, and the others.
         self._warm: set[str] = set()
         self._cold: dict[str, ColdTopic] = {}
         self._handed = self._reported = 0
         self.sent: list[tuple[int, str]] = []
-        self.failures: dict[int, KafkaError] = {}
+        self.failures: list[Batch] = []
         self.broken = False
         # Before the first connection an idempotent producer asks for its id every 500 ms only, so connect first.
         self.probe()
@@ -149,7 +183,7 @@ class Sender:
     def send(self, rows: Sequence[Any]) -> None:
         """Hand rows over to be sent, in their order. Blocks for METADATA_SECONDS at most."""
         self._handed += len(rows)
-        self._waiting.extend(rows)
+        self._waiting.append((Batch(rows, self._done), rows))
         self._hand_over()
 
     def poll(self, seconds: float, *, more_follows: bool = False) -> None:
@@ -174,20 +208,30 @@ class Sender:
             self._hand_over()
 
     def _hand_over(self) -> None:
-        rows, self._waiting = self._waiting, []
-        produce, report, warm = self._producer.produce, self._report, self._warm
+        while self._waiting:
+            batch, rows = self._waiting[0]
+            handed = self._hand_over_rows(batch, rows)
+            if handed < len(rows):
+                # The next poll goes on from there.
+                self._waiting[0] = batch, rows[handed:]
+                return
+            self._waiting.popleft()
+
+    def _hand_over_rows(self, batch: Batch, rows: Sequence[Any]) -> int:
+        """Hand over rows as far as that is possible now, and return how many those are."""
+        produce, report, warm = self._producer.produce, batch.report, self._warm
         # Topics of which a row was not taken: those behind it must not overtake it.
         failed: dict[str, KafkaError] = {}
         for index, row in enumerate(rows):
-            row_id, event_id, event_type, event_version, topic, key, value, traceparent, headers = row
+            _, event_id, event_type, event_version, topic, key, value, traceparent, headers = row
             try:
                 if failed and topic in failed:
-                    report((row_id, topic), failed[topic])
+                    batch.fail(row, failed[topic])
                     continue
-                on_delivery = partial(report, (row_id, topic))
+                on_delivery: Any = report
                 if topic not in warm:
                     self._cold_topic(topic).admit(key)
-                    on_delivery = partial(self._report_cold, (row_id, topic), key)
+                    on_delivery = partial(self._report_cold, batch)
                 if headers is None:
                     # Row.kafka_headers() without its calls: nearly every row is an event.
                     kafka_headers: Any = [
@@ -199,14 +243,13 @@ class Sender:
                     ]
                 else:
                     kafka_headers = Row._make(row).kafka_headers()
-                produce(topic, key=key, value=value, on_delivery=on_delivery, headers=kafka_headers)
+                produce(topic, value, key, on_delivery=on_delivery, headers=kafka_headers)
             except (BufferError, NotYet):
-                # The next poll goes on from here.
-                self._waiting = rows[index:]
-                return
+                return index
             except KafkaException as refusal:
                 failed[topic] = refusal.args[0]
-                report((row_id, topic), failed[topic])
+                batch.fail(row, failed[topic])
+        return len(rows)
 
     def _cold_topic(self, topic: str) -> ColdTopic:
         """Return what is known of a topic; raise KafkaException if it is not there, and NotYet if Kafka does not say.
@@ -225,26 +268,27 @@ class Sender:
             raise KafkaException(found.error)
         return self._cold.setdefault(topic, ColdTopic(found.partitions))
 
-    def _report(self, row: tuple[int, str], error: KafkaError | None, message: Message | None = None) -> None:
-        self._reported += 1
-        if error is None:
-            self.sent.append(row)
-        else:
-            self.failures[row[0]] = error
-
-    def _report_cold(self, row: tuple[int, str], key: bytes | None, error: KafkaError | None, message: Message) -> None:
-        _, topic = row
+    def _report_cold(self, batch: Batch, error: KafkaError | None, message: Any) -> None:
+        topic = message.topic()
         cold = self._cold.get(topic)
-        if cold and cold.report(key, message.partition() if error is None else None):
+        if cold and cold.report(message.key(), message.partition() if error is None else None):
             del self._cold[topic]
             self._warm.add(topic)
-        self._report(row, error)
+        batch.report(error, message)
+
+    def _done(self, batch: Batch) -> None:
+        self._reported += len(batch.places)
+        if batch.errors:
+            self.failures.append(batch)
+        else:
+            self.sent += batch.places
 
     def give_up(self) -> None:
         """Let what has no report yet fail, so that all have one. Blocks for PURGE_SECONDS at most."""
-        for row in self._waiting:
-            self._report((row[0], row[4]), KafkaError(KafkaError._PURGE_QUEUE))
-        self._waiting = []
+        for batch, rows in self._waiting:
+            for row in rows:
+                batch.fail(row, KafkaError(KafkaError._PURGE_QUEUE))
+        self._waiting.clear()
         self._producer.purge()
         end = time.monotonic() + PURGE_SECONDS
         while self.in_flight and time.monotonic() < end:

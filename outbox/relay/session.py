@@ -180,9 +180,16 @@ class Session:
             sender.poll(REPORT_SECONDS)
             return 0
         sent = self._acknowledge()
-        errors = dict(sender.failures)
+        failures: list[tuple[Row, KafkaError]] = []
+        for batch in sender.failures:
+            rows = self._backlog.rows(row_id for row_id, _ in batch.places)
+            errors = {row.id: batch.errors.get((row.topic, row.key, row.value)) for row in rows}
+            failures += [(row, error) for row in rows if (error := errors[row.id]) is not None]
+            arrived = [(row.id, row.topic) for row in rows if errors[row.id] is None]
+            self._backlog.acknowledge(arrived)
+            sent += len(arrived)
         sender.failures.clear()
-        refused, is_broken = self._judge([(row, errors[row.id]) for row in self._backlog.rows(errors)])
+        refused, is_broken = self._judge(sorted(failures, key=lambda failure: failure[0].id))
         if is_broken or sender.broken:
             self._renew(at_once=bool(refused))
         self._backlog.start_over()
@@ -233,7 +240,7 @@ class Session:
             while sender.in_flight and not self._stop.requested:
                 sender.poll(0.1)
                 self._survey()
-            error = sender.failures.pop(row.id, None)
+            error = next(iter(sender.failures.pop().errors.values())) if sender.failures else None
             if sender.sent:
                 self._backlog.acknowledge(sender.sent)
                 sender.sent.clear()

@@ -164,19 +164,19 @@ def test_takes_few_rows_at_a_time_when_they_are_large(transactional_db):
 
 
 def test_a_relay_killed_in_the_middle_loses_nothing_and_keeps_the_order(kafka):
-    for start in range(0, 20_000, 2_000):
+    for start in range(0, 40_000, 2_000):
         publish_committed(*(ThingCounted(thing=f"t{n % 20}", number=n) for n in range(start, start + 2_000)))
-    for left in (15_000, 8_000):
+    for left in (35_000, 25_000):
         with running("relay_outbox") as relay:
             wait_until(lambda left=left: OutboxEvent.objects.count() < left)
             relay.kill()
     with running("relay_outbox") as relay:
-        wait_until(lambda: not OutboxEvent.objects.exists())
+        wait_until(lambda: shares() == [32] and not OutboxEvent.objects.exists())
         assert terminate(relay) == 0
 
     found = numbers(kafka.records(THING))
     for key in range(20):
-        assert first_appearances(found[f"t{key}".encode()]) == list(range(key, 20_000, 20))
+        assert first_appearances(found[f"t{key}".encode()]) == list(range(key, 40_000, 20))
 
 
 def shares() -> list[int]:
