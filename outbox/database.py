@@ -28,6 +28,14 @@ def binary_cursor(db: BaseDatabaseWrapper) -> CursorWrapper:
     return db.make_debug_cursor(cursor) if db.queries_logged else db.make_cursor(cursor)
 
 
+def connection_parameters(db: BaseDatabaseWrapper) -> dict[str, Any]:
+    """Return what psycopg.connect() needs for a connection of its own to Django's database."""
+    parameters = db.get_connection_params()
+    for django_only in ("cursor_factory", "context", "prepare_threshold"):
+        parameters.pop(django_only, None)
+    return parameters
+
+
 def is_repeatable(error: BaseException) -> bool:
     """Return whether a transaction lost to a concurrent one, so that repeating it at once is right."""
     return isinstance(error.__cause__, REPEATABLE)

@@ -37,10 +37,11 @@ class Step:
     @property
     def records(self) -> int:
         """How many records that the group has read are to be read again."""
-        return max(0, self._read - self.target)
+        return max(0, self.read_up_to - self.target)
 
     @property
-    def _read(self) -> int:
+    def read_up_to(self) -> int:
+        """The offset at which the group would go on."""
         return self.low if self.committed is None else self.committed
 
     def __str__(self) -> str:
@@ -88,10 +89,10 @@ def from_offset(group: str, topic: str, partition: int, offset: int) -> list[Ste
     [step] = [step for step in partitions.steps({(name, partition): offset}) if step.place == (name, partition)]
     if not step.low <= offset <= step.high:
         raise Refused(f"offset {offset} is not in what Kafka holds of {name}/{partition}: {step.low} to {step.high}")
-    read = step.low if step.committed is None else step.committed
-    if offset > read:
+    if offset > step.read_up_to:
         raise Refused(
-            f"the group has read {name}/{partition} up to {read} only: to go on at {offset} would lose events"
+            f"the group has read {name}/{partition} up to {step.read_up_to} only: "
+            f"to go on at {offset} would lose events"
         )
     return [step]
 

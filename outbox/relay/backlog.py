@@ -24,8 +24,8 @@ SWEEP_SECONDS = 1.0
 # The first rest of a topic that failed, and the longest.
 FIRST_REST_SECONDS, REST_SECONDS = 2.0, 30.0
 
-# The rows are found by state: `after` only goes on from the last batch, and again and again starts from the front.
 COLUMNS = "id, event_id::text, event_type, event_version::text, topic, key, value, traceparent, headers::text"
+# The rows are found by state: `after` only goes on from the last batch, and again and again starts from the front.
 WAITING = """
     SELECT *
     FROM outbox_outboxevent

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 from django.db import connections, router
 
-from outbox.database import is_outage
+from outbox.database import connection_parameters, is_outage
 from outbox.models import OutboxEvent
 from outbox.relay.alarm import Alarm
 from outbox.relay.backlog import BATCH_SIZE
@@ -71,9 +71,7 @@ class Relay:
 
     @contextmanager
     def _connected(self) -> Iterator[psycopg.Connection[Any]]:
-        parameters = connections[router.db_for_write(OutboxEvent)].get_connection_params()
-        for django_only in ("cursor_factory", "context", "prepare_threshold"):
-            parameters.pop(django_only, None)
+        parameters = connection_parameters(connections[router.db_for_write(OutboxEvent)])
         with psycopg.connect(**{"connect_timeout": 5, **parameters, "autocommit": True}) as db:
             db.execute(SESSION)
             yield db

@@ -132,9 +132,7 @@ class Batch:
     def fail(self, row: Any, error: KafkaError) -> None:
         """Take note of a row that did not get as far as librdkafka."""
         self.errors[row[4], row[5], row[6]] = error
-        self._missing -= 1
-        if not self._missing:
-            self._when_done(self)
+        self.report(None, None)
 
 
 class Sender:

@@ -16,6 +16,7 @@ from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 
 from outbox import conf
+from outbox.database import connection_parameters
 from outbox.models import FailedMessage, OutboxEvent
 from outbox.registry import RELAY, groups
 from outbox.watching.lag import GroupLag, LagReader
@@ -139,9 +140,7 @@ class Gauges:
     def _measure(self) -> Standing:
         try:
             if self._db is None:
-                parameters = connections[router.db_for_read(OutboxEvent)].get_connection_params()
-                for django_only in ("cursor_factory", "context", "prepare_threshold"):
-                    parameters.pop(django_only, None)
+                parameters = connection_parameters(connections[router.db_for_read(OutboxEvent)])
                 self._db = psycopg.connect(**{**parameters, "connect_timeout": CONNECT_SECONDS, "autocommit": True})
             with self._db.transaction(), self._db.cursor() as cursor:
                 # Over the table's pages that are empty since a backlog was sent, an index is the shorter way.

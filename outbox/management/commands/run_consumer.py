@@ -45,7 +45,7 @@ class Command(BaseCommand):
         )
         parser.add_argument("--until-idle", action="store_true", help="exit when all that is there has been applied")
         parser.add_argument("--resume", action="store_true", help="first lift the halt of the group")
-        # Given by a parent process to those that it starts: see outbox/children.py.
+        # Given by a parent process to those that it starts: see outbox/consuming/children.py.
         parser.add_argument("--child", type=int, help=SUPPRESS)
         add_health_argument(parser)
 
