@@ -14,7 +14,7 @@ run: venv  ## Bring up engines, web and workers; place a demo order; serve until
 	@exec $(VENV) -m devstack run --stop-with-parent $(ARGS)
 
 test: venv  ## Run the tests against throw-away engines (ARGS="orders -k cancel")
-	@exec $(VENV) -m devstack exec --stop-with-parent -- $(VENV) -m pytest $(ARGS)
+	@exec $(VENV) -m devstack exec --stop-with-parent -- $(VENV) -m pytest -n 3 --dist loadgroup $(ARGS)
 
 bench: venv  ## Measure the outbox beside baselines: benchmarks/results/ (ARGS="relay --events 50000")
 	@$(VENV) -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt

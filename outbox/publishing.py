@@ -10,6 +10,7 @@ from django.db import connections, router
 from outbox import conf, context
 from outbox.database import binary_cursor
 from outbox.events import Event, InvalidEvent, encode
+from outbox.gathering import gather
 
 # What the record's headers take beside the event's type, in bytes.
 HEADERS_BYTES = 256
@@ -43,6 +44,7 @@ def publish(*events: Event) -> None:
     """Write events to the outbox, in the caller's transaction, to be sent to Kafka after its commit.
 
     Call it after the aggregate's row is locked or written: events of one key reach Kafka in the order of these calls.
+    What a handler publishes is written when all handlers of its batch have returned.
 
     Raises:
         OutsideTransaction: no transaction is open.
@@ -52,8 +54,9 @@ def publish(*events: Event) -> None:
 
     if not connections[router.db_for_write(OutboxEvent)].in_atomic_block:
         raise OutsideTransaction("publish() needs the transaction of the change that it tells of: transaction.atomic")
-    if events:
-        write(rows_of(events))
+    rows = rows_of(events)
+    if rows and not gather(rows):
+        write(rows)
 
 
 class OutboxRow(NamedTuple):

@@ -87,6 +87,15 @@ def serves(address: str) -> bool:
         return False
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let one process run all tests of the stack, so that there is one, and begin with them: they take longest."""
+    items.sort(key=lambda item: "stack" not in getattr(item, "fixturenames", ()))
+    for item in items:
+        if "stack" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("stack"))
+
+
 @pytest.fixture
 def groups() -> list[str]:
     """The project's consumer groups: not those of other tests' samples."""

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from outbox.consuming import group_state, inbox, parking
 from outbox.consuming.group_state import GroupState
 from outbox.context import handling
+from outbox.gathering import gathering
 from outbox.letters.dead_letters import Failure, bury
 from outbox.models import FailedMessage
+from outbox.publishing import write
 from outbox.record import Reading, Record, read
 from outbox.registry import Handler, group_of, handlers_of
-from outbox.transactions import NotApplied, Outage, transact
+from outbox.transactions import NotApplied, Outage, database, transact
 from outbox.watching import metrics
 
 # Pauses in seconds before the second and the third try of an event whose handler raises.
@@ -163,11 +165,14 @@ class Applier:
 
 def handle(group: str, readings: Iterable[Reading]) -> None:
     """Call a group's handlers with the events of readings, in an order that keeps that of each key."""
-    for handler, wave in waves(readings):
-        calls = [wave] if handler.bulk else [[reading] for reading in wave]
-        for called_with in calls:
-            with handling(group, called_with):
-                handler([reading.event for reading in called_with if reading.event])
+    with gathering(database()) as gathered:
+        for handler, wave in waves(readings):
+            calls = [wave] if handler.bulk else [[reading] for reading in wave]
+            for called_with in calls:
+                with handling(group, called_with):
+                    handler([reading.event for reading in called_with if reading.event])
+    if gathered.rows:
+        write(gathered.rows)
 
 
 def waves(readings: Iterable[Reading]) -> list[tuple[Handler, list[Reading]]]:

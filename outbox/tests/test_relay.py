@@ -311,9 +311,13 @@ def test_an_idle_relay_asks_postgresql_a_few_times_a_second(kafka):
     with running("relay_outbox") as relay:
         wait_until(lambda: not OutboxEvent.objects.exists())
         time.sleep(3)
-        before = transactions()
-        time.sleep(6)
-        assert 6 < transactions() - before < 6 * 5
+        asked = []
+        for _ in range(4):
+            before = transactions()
+            time.sleep(2)
+            asked.append(transactions() - before)
+        # PostgreSQL's own autovacuum is counted with it, once a minute.
+        assert 0 < min(asked) < 2 * 5
         assert terminate(relay) == 0
 
 
