@@ -68,6 +68,12 @@ class InboxEvent(models.Model):
         return f"{self.event_type} {self.event_id} in {self.consumer_group}"
 
 
+class FailedMessages(models.QuerySet["FailedMessage"]):
+    def open(self) -> "FailedMessages":
+        """Return those that wait: for their next retry, or for a person."""
+        return self.filter(status__in=FailedMessage.OPEN)
+
+
 class FailedMessage(models.Model):
     """A dead letter: a record that a group could not apply, as it came from Kafka.
 
@@ -79,6 +85,8 @@ class FailedMessage(models.Model):
         PROCESSED = "PROCESSED"  # applied by a retry
         FAILED = "FAILED"  # waits for a person
         DISCARDED = "DISCARDED"  # given up by a person
+
+    OPEN = (Status.PENDING, Status.FAILED)
 
     consumer_group = models.TextField()
     topic = models.TextField()
@@ -95,7 +103,7 @@ class FailedMessage(models.Model):
     error = models.TextField()
     # What is the same about letters that failed for the same reason: see outbox/letters/fingerprint.py.
     fingerprint = models.TextField(blank=True, db_default="")
-    # Later events of the key wait behind this letter while it is open (PENDING or FAILED).
+    # Later events of the key wait behind this letter while it is open.
     parks = models.BooleanField(db_default=False)
     # Automatic retries so far.
     attempts = models.PositiveIntegerField(default=0)
@@ -105,6 +113,8 @@ class FailedMessage(models.Model):
     processed_at = models.DateTimeField(null=True, blank=True)
     # Why a person discarded it.
     reason = models.TextField(blank=True, db_default="")
+
+    objects = FailedMessages.as_manager()
 
     class Meta:
         db_table = "failed_messages"
@@ -139,6 +149,10 @@ class FailedMessage(models.Model):
 
     def __str__(self) -> str:
         return f"{self.event_type or 'unreadable'} at {self.topic}/{self.partition}/{self.offset}"
+
+    @property
+    def is_open(self) -> bool:
+        return self.status in self.OPEN
 
 
 class ParkedEvent(models.Model):

@@ -14,6 +14,9 @@ DAY_SECONDS = 24 * 60 * 60
 
 Headers = list[tuple[str, bytes | None]]
 
+# A partition: its topic's full name and its number.
+Place = tuple[str, int]
+
 
 @dataclass(frozen=True, slots=True)
 class Record:

@@ -13,7 +13,6 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.db import router, transaction
 from django.db.models import QuerySet
 
-from outbox.admin.filters import OPEN
 from outbox.admin.pages import what_happened
 from outbox.letters import retrying
 from outbox.letters.dead_letters import storable
@@ -189,7 +188,7 @@ class Report:
 
 def oldest(letters: QuerySet[FailedMessage]) -> list[int]:
     """Return the ids of the open ones among the letters, the oldest first."""
-    return list(letters.filter(OPEN).order_by("id").values_list("id", flat=True))
+    return list(letters.filter(status__in=FailedMessage.OPEN).order_by("id").values_list("id", flat=True))
 
 
 def retry_all(user_id: UserId, letters: QuerySet[FailedMessage]) -> Report:
@@ -204,7 +203,7 @@ def retry_all(user_id: UserId, letters: QuerySet[FailedMessage]) -> Report:
 
 def _make_due(user_id: UserId, ids: Sequence[int]) -> int:
     with transaction.atomic(using=router.db_for_write(FailedMessage)):
-        letters = FailedMessage.objects.filter(OPEN, pk__in=ids).defer("value", "headers", "error")
+        letters = FailedMessage.objects.open().filter(pk__in=ids).defer("value", "headers", "error")
         locked = list(letters.order_by("id").select_for_update())
         made = retrying.make_due(FailedMessage.objects.filter(pk__in=[letter.pk for letter in locked]))
         log(user_id, locked, "Made due for the worker of dead letters.")

@@ -18,9 +18,9 @@ from django.utils.safestring import SafeString
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
 from outbox.admin import acts
-from outbox.admin.filters import OPEN, AgeFilter, CauseFilter, StatusFilter
+from outbox.admin.filters import AgeFilter, CauseFilter, StatusFilter
 from outbox.admin.forms import DiscardForm, PatchForm
-from outbox.admin.letters import behind, editable, in_short, is_open, same_lines
+from outbox.admin.letters import behind, editable, in_short, same_lines
 from outbox.admin.pages import ReadOnlyAdmin, may
 from outbox.letters import retrying
 from outbox.letters.retrying import DryRun, InvalidEdit, Refused
@@ -134,7 +134,7 @@ class FailedMessageAdmin(ReadOnlyAdmin):
         """Show open letters grouped by what is the same about them, the most numerous first."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        groups = FailedMessage.objects.filter(OPEN).order_by()
+        groups = FailedMessage.objects.open().order_by()
         causes: list[dict[str, Any]] = [
             dict(cause)
             for cause in groups.values("fingerprint", "consumer_group", "event_type", "error_class")
@@ -280,12 +280,11 @@ class FailedMessageAdmin(ReadOnlyAdmin):
             "media": self.media,
             "letter": letter,
             "value": self.readable_value(letter),
-            "is_open": is_open(letter),
             "text": editable(letter) if text is None else text,
             "problem": problem,
             "dry_run": dry_run,
             "discard_form": discard_form or DiscardForm(),
-            "alike": FailedMessage.objects.filter(OPEN, fingerprint=letter.fingerprint).exclude(pk=letter.pk).count(),
+            "alike": FailedMessage.objects.open().filter(fingerprint=letter.fingerprint).exclude(pk=letter.pk).count(),
             **behind(letter),
         }
         return TemplateResponse(request, "admin/outbox/failedmessage/letter.html", context, status=status)
@@ -349,7 +348,7 @@ class FailedMessageAdmin(ReadOnlyAdmin):
         outcomes: list[tuple[int, str]] | None = None,
     ) -> HttpResponse:
         """Return the page that shows which letters are meant, and asks for what the act needs."""
-        meant = _seen(request, letters).filter(OPEN).order_by("id")
+        meant = _seen(request, letters).filter(status__in=FailedMessage.OPEN).order_by("id")
         newest = meant.aggregate(newest=Max("id"))["newest"] or 0
         hidden = [
             ("action", action),

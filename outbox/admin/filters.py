@@ -10,8 +10,6 @@ from django.utils import timezone
 
 from outbox.models import FailedMessage
 
-OPEN = Q(status__in=["PENDING", "FAILED"])
-
 
 class StatusFilter(admin.SimpleListFilter):
     title = "status"
@@ -23,7 +21,7 @@ class StatusFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[FailedMessage]) -> QuerySet[FailedMessage]:
         if self.value() is None:
             return queryset
-        return queryset.filter(OPEN if self.value() == "open" else Q(status=self.value()))
+        return queryset.filter(status__in=FailedMessage.OPEN if self.value() == "open" else [self.value()])
 
 
 class AgeFilter(admin.SimpleListFilter):

@@ -12,7 +12,6 @@ from django.urls import reverse
 from django.utils.safestring import SafeString
 
 from outbox.admin.acts import log
-from outbox.admin.filters import OPEN
 from outbox.admin.pages import ReadOnlyAdmin, link, may
 from outbox.consuming.group_state import resume
 from outbox.models import ConsumerGroup, FailedMessage, ParkedEvent
@@ -35,7 +34,7 @@ class ConsumerGroupAdmin(ReadOnlyAdmin):
             super()
             .get_queryset(request)
             .annotate(
-                letters=_count(FailedMessage.objects.filter(OPEN)),
+                letters=_count(FailedMessage.objects.open()),
                 parked=_count(ParkedEvent.objects.all()),
             )
         )

@@ -8,7 +8,6 @@ from django.conf import settings
 from django.db.models import BinaryField, F, Func, Model, QuerySet
 from django.utils.text import Truncator
 
-from outbox.admin.filters import OPEN
 from outbox.admin.pages import laid_out, what_happened
 from outbox.letters.dead_letters import storable
 from outbox.models import FailedMessage, ParkedEvent
@@ -18,10 +17,6 @@ from outbox.registry import RELAY
 PARKED_SHOWN = 100
 # Bytes of a request that the other fields of the editor's form take.
 FORM_BYTES = 10_000
-
-
-def is_open(letter: FailedMessage) -> bool:
-    return letter.status in {FailedMessage.Status.PENDING, FailedMessage.Status.FAILED}
 
 
 def in_short(letter: FailedMessage) -> str:
@@ -57,9 +52,10 @@ def _scope(model: type[Model], letter: FailedMessage) -> QuerySet[Any]:
 
 def behind(letter: FailedMessage) -> dict[str, Any]:
     """Return the letter behind which this one waits, or else the events that wait behind this one."""
-    if not letter.parks or not is_open(letter):
+    if not letter.parks or not letter.is_open:
         return {}
-    older = _scope(FailedMessage, letter).filter(OPEN, parks=True, pk__lt=letter.pk).order_by("id")
+    older = _scope(FailedMessage, letter).filter(status__in=FailedMessage.OPEN, parks=True, pk__lt=letter.pk)
+    older = older.order_by("id")
     if letter.consumer_group == RELAY:
         # The relay keeps a key's order in each topic.
         older = older.filter(topic=letter.topic)

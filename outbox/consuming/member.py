@@ -11,7 +11,7 @@ from confluent_kafka import Consumer as KafkaConsumer
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from outbox.kafka import consumer_config, topic_name
-from outbox.record import Record
+from outbox.record import Place, Record
 from outbox.registry import topics_of
 from outbox.worker import OutageLog
 
@@ -25,8 +25,6 @@ LEAVE_SECONDS = 7.0
 STATISTICS_MS = 1_000
 # A broker that has sent nothing for so long does not answer: heartbeats alone make it send something every 1.5 s.
 SILENCE_MICROSECONDS = 5_000_000
-
-Place = tuple[str, int]
 
 
 class _Broker(msgspec.Struct):

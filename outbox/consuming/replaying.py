@@ -10,9 +10,9 @@ from django.db.models import Max, Min
 from django.utils import timezone
 
 from outbox import conf
-from outbox.consuming.rewinding import Place
 from outbox.kafka import admin_client, topic_name
 from outbox.models import ConsumerGroup, FailedMessage, InboxEvent, ParkedEvent
+from outbox.record import Place
 from outbox.registry import DEAD_LETTERS, group_of, topics_of
 
 TIMEOUT_SECONDS = 15.0

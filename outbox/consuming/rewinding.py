@@ -12,9 +12,8 @@ from typing import NamedTuple
 from django.db import connections, router, transaction
 
 from outbox.models import ConsumerGroup, FailedMessage, InboxEvent, ParkedEvent, Rewind
+from outbox.record import Place
 from outbox.registry import group_of
-
-Place = tuple[str, int]
 
 # One that is not followed yet goes back as far as the farthest that was asked for.
 ASK = """

@@ -25,7 +25,6 @@ LOCK_SECONDS = 3.0
 RELEASE_SIZE = 500
 
 Status = FailedMessage.Status
-OPEN = (Status.PENDING, Status.FAILED)
 
 
 class Refused(Exception):
@@ -54,7 +53,7 @@ def open_letter(letters: QuerySet[FailedMessage], letter_id: int) -> FailedMessa
     letter = letters.filter(pk=letter_id).first()
     if letter is None:
         raise Refused(f"There is no letter {letter_id}.")
-    if letter.status not in OPEN:
+    if not letter.is_open:
         raise Refused(f"Letter {letter_id} is {letter.status.lower()} already.")
     return letter
 

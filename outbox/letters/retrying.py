@@ -18,7 +18,6 @@ from django.utils import timezone
 from outbox import conf
 from outbox.consuming import inbox
 from outbox.letters.closing import (
-    OPEN,
     Locked,
     Refused,
     Status,
@@ -240,6 +239,6 @@ def make_due(letters: QuerySet[FailedMessage]) -> int:
     """Let the worker retry the open ones of these letters now. Return how many they are."""
     with transaction.atomic(using=database().alias):
         # Locked in the order in which all lock that lock several.
-        due = FailedMessage.objects.filter(pk__in=letters.values("pk"), status__in=OPEN)
+        due = FailedMessage.objects.open().filter(pk__in=letters.values("pk"))
         ids = list(due.order_by("pk").select_for_update().values_list("pk", flat=True))
         return FailedMessage.objects.filter(pk__in=ids).update(status=Status.PENDING, next_retry_at=timezone.now())

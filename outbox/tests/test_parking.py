@@ -32,7 +32,7 @@ def counted(*numbers: int, thing: str = "K", first: int = 0) -> list[Record]:
 
 
 def open_letters() -> list[FailedMessage]:
-    return list(FailedMessage.objects.filter(status__in=["PENDING", "FAILED"]).order_by("id"))
+    return list(FailedMessage.objects.open().order_by("id"))
 
 
 def inbox_knows(record):

@@ -19,6 +19,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from outbox import conf
 from outbox.kafka import CLIENT, topic_name
+from outbox.record import Place
 from outbox.registry import topics_of
 
 TIMEOUT_SECONDS = 5.0
@@ -32,8 +33,6 @@ MOVING = {
     KafkaError.NOT_COORDINATOR,
 }
 MOVING_SECONDS = 0.2
-
-Place = tuple[str, int]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from django.utils import timezone
 
 from outbox.database import is_outage
 from outbox.events import event_classes
-from outbox.letters.closing import OPEN
 from outbox.letters.dead_letters import in_short
 from outbox.letters.retrying import Outage, Refused, dry_run, retry
 from outbox.models import FailedMessage
@@ -81,7 +80,7 @@ class Command(BaseCommand):
             raise CommandError(f"There is no consumer group {group!r}, but {', '.join((*groups(), RELAY))}.")
         if event_type is not None and event_type not in {cls.type for cls in event_classes}:
             raise CommandError(f"There is no event type {event_type!r} in this project.")
-        letters = FailedMessage.objects.filter(status__in=OPEN).order_by("id").defer("value", "headers", "error")
+        letters = FailedMessage.objects.open().order_by("id").defer("value", "headers", "error")
         if group is not None:
             letters = letters.filter(consumer_group=group)
         if event_type is not None:
