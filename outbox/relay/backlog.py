@@ -29,8 +29,8 @@ COLUMNS = "id, event_id::text, event_type, event_version::text, topic, key, valu
 WAITING = """
     SELECT *
     FROM outbox_outboxevent
-    WHERE id > %(after)s AND id <> ALL(%(on_their_way)s::bigint[])
-      AND bucket = ANY(%(buckets)s) AND topic <> ALL(%(resting)s)
+    WHERE id > %(after)s AND bucket = ANY(%(buckets)s) AND topic <> ALL(%(resting)s)
+      AND id NOT IN (SELECT unnest(%(on_their_way)s::bigint[]))
     ORDER BY id
     LIMIT %(limit)s
 """

@@ -105,6 +105,8 @@ def test_a_missing_topic_holds_up_its_own_events_alone(kafka):
     assert list(OutboxEvent.objects.values_list("event_type", flat=True)) == ["thing.shrunk"]
     assert not FailedMessage.objects.exists()
     admin.create_topics([NewTopic(topic_name(SMALL), 1, 1)])[topic_name(SMALL)].result()
+    # The broker answers before everybody can see it.
+    wait_until(lambda: topic_name(SMALL) in admin.list_topics(timeout=10).topics)
     assert send_all() == 1
     assert len(kafka.records(SMALL)) == 1
 
