@@ -1,6 +1,7 @@
 """publish(): the only way in which an app tells of a change."""
 
 from collections.abc import Sequence
+from contextvars import ContextVar
 from itertools import chain
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -10,7 +11,6 @@ from django.db import connections, router
 from outbox import conf, context
 from outbox.database import binary_cursor
 from outbox.events import Event, InvalidEvent, encode
-from outbox.gathering import gather
 
 # What the record's headers take beside the event's type, in bytes.
 HEADERS_BYTES = 256
@@ -55,7 +55,10 @@ def publish(*events: Event) -> None:
     if not connections[router.db_for_write(OutboxEvent)].in_atomic_block:
         raise OutsideTransaction("publish() needs the transaction of the change that it tells of: transaction.atomic")
     rows = rows_of(events)
-    if rows and not gather(rows):
+    together = gathered.get()
+    if together is not None:
+        together += rows
+    elif rows:
         write(rows)
 
 
@@ -70,6 +73,10 @@ class OutboxRow(NamedTuple):
     value: bytes | None
     traceparent: str | None = None
     headers: str | None = None
+
+
+# Takes in what is published, to be written together: see consuming/gathering.py.
+gathered: ContextVar[list[OutboxRow] | None] = ContextVar("outbox_gathered", default=None)
 
 
 def write(rows: Sequence[OutboxRow]) -> None:

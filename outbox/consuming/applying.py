@@ -4,12 +4,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from outbox.consuming import group_state, inbox, parking
+from outbox.consuming.gathering import gathering
 from outbox.consuming.group_state import GroupState
 from outbox.context import handling
-from outbox.gathering import gathering
 from outbox.letters.dead_letters import Failure, bury
 from outbox.models import FailedMessage
-from outbox.publishing import write
 from outbox.record import Reading, Record, read
 from outbox.registry import Handler, group_of, handlers_of
 from outbox.transactions import NotApplied, Outage, database, transact
@@ -165,14 +164,12 @@ class Applier:
 
 def handle(group: str, readings: Iterable[Reading]) -> None:
     """Call a group's handlers with the events of readings, in an order that keeps that of each key."""
-    with gathering(database()) as gathered:
+    with gathering(database()):
         for handler, wave in waves(readings):
             calls = [wave] if handler.bulk else [[reading] for reading in wave]
             for called_with in calls:
                 with handling(group, called_with):
                     handler([reading.event for reading in called_with if reading.event])
-    if gathered.rows:
-        write(gathered.rows)
 
 
 def waves(readings: Iterable[Reading]) -> list[tuple[Handler, list[Reading]]]:

@@ -6,9 +6,8 @@ import pytest
 from django.db import connection, transaction
 
 from outbox import publish
-from outbox.gathering import gathering
+from outbox.consuming.gathering import gathering
 from outbox.models import OutboxEvent
-from outbox.publishing import write
 from outbox.tests.sample import ThingClosed, ThingCounted
 from outbox.transactions import database
 
@@ -25,27 +24,35 @@ def published() -> list[int]:
 
 
 def test_what_many_calls_publish_is_written_by_one_statement_in_their_order(django_assert_num_queries):
-    with transaction.atomic():
-        with gathering(database()) as gathered, django_assert_num_queries(0):
-            for number in range(20):
-                publish(ThingClosed(thing=str(number)))
-        with django_assert_num_queries(1):
-            write(gathered.rows)
+    with transaction.atomic(), django_assert_num_queries(1), gathering(database()):
+        for number in range(20):
+            publish(ThingClosed(thing=str(number)))
 
     assert published() == list(range(20))
 
 
-def test_what_is_published_outside_is_written_at_once():
+def test_what_is_published_afterwards_is_written_at_once():
     with transaction.atomic():
-        with gathering(database()) as gathered:
+        with gathering(database()):
             publish(ThingClosed(thing="1"))
+            assert published() == []
+        assert published() == [1]
         publish(ThingClosed(thing="2"))
-        assert published() == [2]
-        assert len(gathered.rows) == 1
+        assert published() == [1, 2]
+
+
+def test_nothing_is_written_of_a_block_that_raises():
+    with transaction.atomic():
+        with pytest.raises(RuntimeError), gathering(database()):
+            publish(ThingClosed(thing="1"))
+            raise RuntimeError
+        publish(ThingClosed(thing="2"))
+
+    assert published() == [2]
 
 
 def test_a_block_that_is_undone_takes_along_what_it_published():
-    with transaction.atomic(), gathering(database()) as gathered:
+    with transaction.atomic(), gathering(database()):
         publish(ThingClosed(thing="1"))
         with pytest.raises(RuntimeError), transaction.atomic():
             publish(ThingClosed(thing="2"))
@@ -55,20 +62,20 @@ def test_a_block_that_is_undone_takes_along_what_it_published():
         with transaction.atomic():
             publish(ThingClosed(thing="4"))
 
-    assert [row.key for row in gathered.rows] == [b"1", b"4"]
+    assert published() == [1, 4]
 
 
 def test_going_back_to_before_the_first_event_leaves_none():
     with transaction.atomic():
         before = transaction.savepoint()
-        with gathering(database()) as gathered:
+        with gathering(database()):
             publish(ThingClosed(thing="1"))
             transaction.savepoint()
             publish(ThingClosed(thing="2"))
             transaction.savepoint_rollback(before)
             publish(ThingClosed(thing="3"))
 
-    assert [row.key for row in gathered.rows] == [b"3"]
+    assert published() == [3]
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -78,7 +85,7 @@ def test_leaves_what_postgresql_leaves(seed):
         cursor.execute("CREATE TEMP TABLE left_over (id serial, number int)")
     try:
         with transaction.atomic():
-            with gathering(database()) as gathered, connection.cursor() as cursor:
+            with gathering(database()), connection.cursor() as cursor:
                 for statement in (*SET, "SAVEPOINT two"):
                     cursor.execute(statement)
                 open_names = ["one", "one", "one", "two", "two"]
@@ -87,7 +94,7 @@ def test_leaves_what_postgresql_leaves(seed):
             with connection.cursor() as cursor:
                 cursor.execute("SELECT number FROM left_over ORDER BY id")
                 left = [number for (number,) in cursor.fetchall()]
-            assert [int(row.key) for row in gathered.rows] == left
+            assert published() == left
     finally:
         with connection.cursor() as cursor:
             cursor.execute("DROP TABLE IF EXISTS left_over")
