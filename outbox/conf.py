@@ -33,7 +33,8 @@ DEFAULTS: dict[str, Any] = {
     "FOREIGN_DEAD_LETTER_TOPICS": {},
     # How long solved and discarded dead letters are kept.
     "FAILED_RETENTION_DAYS": 30,
-    # An unpublished event older than this is an alarm: in the metrics, in the log of the relay, and in consumer_lag.
+    # An unpublished event older than this is an alarm: in the metrics, in the log of the relay, in consumer_lag and
+    # in the admin.
     "ALARM_SECONDS": 60,
     # The Info Object of the AsyncAPI document: whose events they are.
     "ASYNCAPI_INFO": {"title": "Events", "version": "1.0.0"},

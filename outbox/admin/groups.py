@@ -1,4 +1,4 @@
-"""The consumer groups: which are halted, and what waits in each."""
+"""The consumer groups: which are halted, what waits in each, and a page of how everything stands."""
 
 from typing import Any
 
@@ -8,11 +8,13 @@ from django.db import router, transaction
 from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
-from django.urls import reverse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
 from django.utils.safestring import SafeString
 
 from outbox.admin.acts import log
-from outbox.admin.pages import ReadOnlyAdmin, link, may
+from outbox.admin.pages import ReadOnlyAdmin, listed, may
+from outbox.admin.standing import how_things_stand
 from outbox.consuming.group_state import resume
 from outbox.models import ConsumerGroup, FailedMessage, ParkedEvent
 
@@ -45,11 +47,28 @@ class ConsumerGroupAdmin(ReadOnlyAdmin):
 
     @admin.display(ordering="letters")
     def open_letters(self, group: Any) -> SafeString:
-        return _listed("failedmessage", group.letters, consumer_group=group.name, status="open")
+        return listed("failedmessage", group.letters, consumer_group=group.name, status="open")
 
     @admin.display(ordering="parked")
     def parked_events(self, group: Any) -> SafeString:
-        return _listed("parkedevent", group.parked, consumer_group=group.name)
+        return listed("parkedevent", group.parked, consumer_group=group.name)
+
+    def get_urls(self) -> list[URLPattern]:
+        standing = self.admin_site.admin_view(self.standing_view)
+        return [path("standing/", standing, name="outbox_consumergroup_standing"), *super().get_urls()]
+
+    def standing_view(self, request: HttpRequest) -> HttpResponse:
+        """Show how the outbox and the groups stand, and how far the groups are behind in each partition."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        context = {
+            **self.admin_site.each_context(request),
+            **how_things_stand(),
+            "title": "How things stand",
+            "opts": self.opts,
+            "media": self.media,
+        }
+        return TemplateResponse(request, "admin/outbox/consumergroup/standing.html", context)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         if "resume_groups" in request.POST.getlist("action") and not self.has_resume_permission(request):
@@ -70,7 +89,3 @@ class ConsumerGroupAdmin(ReadOnlyAdmin):
                 self.message_user(request, f"{group.name} goes on.", messages.SUCCESS)
             else:
                 self.message_user(request, f"{group.name} was not halted.", messages.WARNING)
-
-
-def _listed(model: str, count: int, **query: str) -> SafeString:
-    return link(reverse(f"admin:outbox_{model}_changelist", query=query), count)

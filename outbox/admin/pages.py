@@ -58,6 +58,11 @@ def link(url: str, text: object) -> SafeString:
     return format_html('<a href="{}">{}</a>', url, text)
 
 
+def listed(model: str, count: int, **query: str) -> SafeString:
+    """Return a count of rows with a link to the list of them."""
+    return link(reverse(f"admin:outbox_{model}_changelist", query=query), count)
+
+
 def event_link(event_id: UUID | None) -> SafeString | None:
     """Return a link to all that is known of an event."""
     return link(reverse("admin:outbox_outboxevent_event", query={"id": event_id}), event_id) if event_id else None

@@ -222,6 +222,11 @@ def test_a_group_whose_topics_are_missing_is_behind_by_nothing(prefix):
     assert read().partitions == []
 
 
+def test_a_project_that_only_publishes_has_no_lag(prefix):
+    with LagReader() as reader:
+        assert reader.read([]) == []
+
+
 def test_says_in_one_line_that_kafka_does_not_answer(settings, db, monkeypatch):
     monkeypatch.setattr("outbox.watching.lag.TIMEOUT_SECONDS", 0.5)
     settings.OUTBOX = {**settings.OUTBOX, "KAFKA": {"bootstrap.servers": "127.0.0.1:1"}}

@@ -39,7 +39,10 @@ LETTERS = """
     SELECT consumer_group, status, count(*) FROM failed_messages WHERE status IN ('PENDING', 'FAILED') GROUP BY 1, 2
 """
 PARKED = "SELECT consumer_group, count(*), count(DISTINCT sha256(key)) FROM outbox_parkedevent GROUP BY 1"
-HALTS = "SELECT name, halted_at FROM outbox_consumergroup WHERE halted_at IS NOT NULL"
+FAILING = """
+    SELECT name, halted_at, failures_in_a_row FROM outbox_consumergroup
+    WHERE halted_at IS NOT NULL OR failures_in_a_row > 0
+"""
 # What keeps dead rows from being cleaned up, for as long as this role may see it. VACUUM's own snapshots do not.
 SNAPSHOT_AGE = """
     SELECT coalesce(extract(epoch FROM clock_timestamp() - min(since)), 0)::float8
@@ -65,12 +68,16 @@ class Standing:
     parked_events: dict[str, int]
     parked_keys: dict[str, int]
     halted_at: dict[str, datetime]
+    failures_in_a_row: dict[str, int]
     snapshot_age_seconds: float
 
     @property
     def alarm(self) -> bool:
         """Whether an event waits for longer than it should."""
         return self.oldest_age_seconds > conf.get("ALARM_SECONDS")
+
+    def open_letters_of(self, group: str) -> int:
+        return sum(number for (of_group, _), number in self.open_letters.items() if of_group == group)
 
 
 class Cursor(Protocol):
@@ -87,14 +94,15 @@ def measure(cursor: Cursor) -> Standing:
         cursor.execute(query, parameters or None)
         return cursor.fetchall()
 
-    parked = rows(PARKED)
+    parked, failing = rows(PARKED), rows(FAILING)
     return Standing(
         unpublished=rows(UNPUBLISHED, COUNT_LIMIT)[0][0],
         oldest_age_seconds=max([age for (age,) in rows(OLDEST_AGE)], default=0.0),
         open_letters={(group, status): number for group, status, number in rows(LETTERS)},
         parked_events={group: events for group, events, _ in parked},
         parked_keys={group: keys for group, _, keys in parked},
-        halted_at=dict(rows(HALTS)),
+        halted_at={group: halted_at for group, halted_at, _ in failing if halted_at},
+        failures_in_a_row={group: failures for group, _, failures in failing if failures},
         snapshot_age_seconds=rows(SNAPSHOT_AGE)[0][0],
     )
 
@@ -110,17 +118,17 @@ class Gauges:
         self._group = group
         self._db: psycopg.Connection[Any] | None = None
         self._lag_reader: LagReader | None = None
-        self._tables = _Question(self._measure)
-        self._lag = _Question(self._read_lag)
+        self._tables = Question(self._measure)
+        self._lag = Question(self._read_lag)
 
     def collect(self) -> Iterator[Metric]:
         """Yield the gauges; of an engine that does not answer within WAIT_SECONDS, only that it does not."""
-        standing = self._tables.ask()
+        standing = self._tables.ask(WAIT_SECONDS)
         yield _gauge("outbox_postgresql_up", "Whether PostgreSQL answered", standing is not None)
         if standing is not None:
             yield from _gauges_of_tables(standing)
         if self._group is not None:
-            lag = self._lag.ask()
+            lag = self._lag.ask(WAIT_SECONDS)
             yield _gauge("outbox_kafka_up", "Whether Kafka told the lag", lag is not None)
             if lag is not None:
                 yield from _gauges_of_lag(lag)
@@ -170,7 +178,7 @@ class Gauges:
 Answer = TypeVar("Answer")
 
 
-class _Question(Generic[Answer]):
+class Question(Generic[Answer]):
     """A question to an engine, which may hang: asked in a thread of its own, and one at a time."""
 
     def __init__(self, answer: Callable[[], Answer]) -> None:
@@ -178,7 +186,7 @@ class _Question(Generic[Answer]):
         self._lock = threading.Lock()
         self._asked: Future[Answer] | None = None
 
-    def ask(self) -> Answer | None:
+    def ask(self, wait_seconds: float) -> Answer | None:
         """Return the answer, maybe to a question that somebody asked shortly before; None where none comes in time."""
         with self._lock:
             if self._asked is None or self._asked.done():
@@ -187,7 +195,7 @@ class _Question(Generic[Answer]):
                 threading.Thread(target=self._run, args=(self._asked,), name="gauges", daemon=True).start()
             asked = self._asked
         try:
-            return asked.result(WAIT_SECONDS)
+            return asked.result(wait_seconds)
         except (TimeoutError, psycopg.Error, KafkaException):
             # Of an engine's trouble the worker's own log tells.
             return None

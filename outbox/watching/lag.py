@@ -142,7 +142,7 @@ class LagReader:
         all_places = sorted({place for of_group in places.values() for place in of_group})
         begins = self._offsets(all_places, OffsetSpec.earliest())
         ends = self._offsets(all_places, OffsetSpec.latest())
-        described = self._describe(names) if with_members else {}
+        described = self._describe(names) if with_members and names else {}
         lags = []
         for name in names:
             state, members, owners = described.get(name, ("", 0, {}))
@@ -293,5 +293,7 @@ def _consumer_config() -> dict[str, Any]:
         # One record of each partition is enough; a broker sends at least one batch.
         "fetch.message.max.bytes": 1_000,
         "queued.min.messages": 1,
+        # Else, with so few, librdkafka pauses for a second between one partition and the next.
+        "fetch.queue.backoff.ms": 10,
         "fetch.wait.max.ms": 100,
     }

@@ -3,12 +3,11 @@
 from typing import Any
 
 from confluent_kafka import KafkaException
-from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError, InterfaceError
+from django.core.management.base import BaseCommand
 
 from outbox import conf
-from outbox.database import is_outage
 from outbox.events import DAY_MS
+from outbox.management.trouble import told_in_a_line
 from outbox.retention import Forgotten, apply, kept_longer
 
 
@@ -16,12 +15,8 @@ class Command(BaseCommand):
     help = "Drop the weeks of the inbox, and delete the solved failed messages, that are past their retention."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        try:
+        with told_in_a_line():
             forgotten = apply()
-        except (DatabaseError, InterfaceError) as error:
-            if not is_outage(error):
-                raise
-            raise CommandError(f"PostgreSQL: {error}") from error
         if forgotten is None:
             self.stdout.write("another one is at it")
         else:

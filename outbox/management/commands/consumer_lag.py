@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from confluent_kafka import KafkaException
-from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError, InterfaceError, connections, router
+from django.core.management.base import BaseCommand
+from django.db import connections, router
 
 from outbox import conf
-from outbox.database import is_outage
+from outbox.management.trouble import told_in_a_line
 from outbox.models import OutboxEvent
 from outbox.registry import RELAY, groups
-from outbox.watching.gauges import COUNT_LIMIT, Standing, measure
-from outbox.watching.lag import GroupLag, LagReader, PartitionLag
+from outbox.watching.gauges import Standing, measure
+from outbox.watching.lag import GroupLag, LagReader
+from outbox.watching.telling import COLUMNS, cells, seconds_told, unpublished_told
 
 
 class Command(BaseCommand):
@@ -25,17 +25,11 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="for programs")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        try:
+        with told_in_a_line():
             with connections[router.db_for_read(OutboxEvent)].cursor() as cursor:
                 standing = measure(cursor)
             with LagReader() as reader:
                 lags = reader.read(groups())
-        except (DatabaseError, InterfaceError) as error:
-            if not is_outage(error):
-                raise
-            raise CommandError(f"PostgreSQL: {str(error).strip()}") from error
-        except KafkaException as error:
-            raise CommandError(f"Kafka: {error.args[0].str()}") from error
         if options["json"]:
             document = {"relay": _relay(standing), "groups": [_group(lag, standing) for lag in lags]}
             self.stdout.write(json.dumps(document, indent=2))
@@ -45,14 +39,13 @@ class Command(BaseCommand):
     def _tell(self, standing: Standing, lags: Sequence[GroupLag]) -> None:
         for lag in lags:
             self.stdout.write(_headline(lag, standing))
-            for line in _table([_row(part) for part in lag.partitions]):
+            for line in _table([cells(part) for part in lag.partitions]):
                 self.stdout.write(f"  {line}")
             self.stdout.write("")
         relay = _relay(standing)
-        number = f"{standing.unpublished:,}" + (" or more" if standing.unpublished == COUNT_LIMIT else "")
         self.stdout.write(
-            f"relay: {number} events unpublished, the oldest for {standing.oldest_age_seconds:.1f} s, "
-            f"{relay['open_letters']} open dead letters"
+            f"relay: {unpublished_told(standing)} events unpublished, "
+            f"the oldest for {standing.oldest_age_seconds:.1f} s, {relay['open_letters']} open dead letters"
         )
         if standing.alarm:
             self.stdout.write(f"WARNING: that is longer than {conf.get('ALARM_SECONDS')} s: does the relay run?")
@@ -63,7 +56,7 @@ def _relay(standing: Standing) -> dict[str, Any]:
         "unpublished": standing.unpublished,
         "oldest_unpublished_age_seconds": round(standing.oldest_age_seconds, 3),
         "alarm": standing.alarm,
-        "open_letters": _open_letters(standing, RELAY),
+        "open_letters": standing.open_letters_of(RELAY),
     }
 
 
@@ -76,15 +69,11 @@ def _group(lag: GroupLag, standing: Standing) -> dict[str, Any]:
         "records": lag.records,
         "seconds": _rounded(lag.seconds),
         "halted_at": halted_at.isoformat() if halted_at else None,
-        "open_letters": _open_letters(standing, lag.group),
+        "open_letters": standing.open_letters_of(lag.group),
         "parked_events": standing.parked_events.get(lag.group, 0),
         "parked_keys": standing.parked_keys.get(lag.group, 0),
         "partitions": [{**asdict(part), "seconds": _rounded(part.seconds)} for part in lag.partitions],
     }
-
-
-def _open_letters(standing: Standing, group: str) -> int:
-    return sum(number for (of_group, _), number in standing.open_letters.items() if of_group == group)
 
 
 def _rounded(seconds: float | None) -> float | None:
@@ -93,7 +82,7 @@ def _rounded(seconds: float | None) -> float | None:
 
 def _headline(lag: GroupLag, standing: Standing) -> str:
     group = _group(lag, standing)
-    behind = f"{lag.records:,} records and {_seconds(lag.seconds)} s behind"
+    behind = f"{lag.records:,} records and {seconds_told(lag.seconds)} s behind"
     text = f"{lag.group}: {lag.state}, {lag.members} members, {behind}"
     if group["open_letters"]:
         text += f", {group['open_letters']} open dead letters"
@@ -104,26 +93,10 @@ def _headline(lag: GroupLag, standing: Standing) -> str:
     return text
 
 
-def _row(part: PartitionLag) -> list[str]:
-    return [
-        part.topic,
-        str(part.partition),
-        "-" if part.committed is None else str(part.committed),
-        str(part.end),
-        f"{part.records}" + (f" (+{part.expired} deleted unread)" if part.expired else ""),
-        _seconds(part.seconds),
-        f"{part.owner.client_id}{part.owner.host}" if part.owner else "-",
-    ]
-
-
-def _seconds(seconds: float | None) -> str:
-    return "?" if seconds is None else f"{seconds:.1f}"
-
-
 def _table(rows: list[list[str]]) -> list[str]:
     """Return rows below a header, each column as wide as its widest cell; all but the outer ones to the right."""
-    rows = [["topic", "partition", "committed", "end", "lag", "seconds", "owner"], *rows]
-    widths = [max(len(row[number]) for row in rows) for number in range(len(rows[0]))]
+    rows = [COLUMNS, *rows]
+    widths = [max(len(row[number]) for row in rows) for number in range(len(COLUMNS))]
     return [
         "  ".join(
             cell.ljust(width) if number in {0, len(widths) - 1} else cell.rjust(width)

@@ -3,11 +3,11 @@
 from datetime import datetime
 from typing import Any
 
-from confluent_kafka import KafkaException
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from outbox.consuming import rewinding
 from outbox.consuming.replaying import Refused, Step, check_rebuild, from_beginning, from_offset, from_time
+from outbox.management.trouble import told_in_a_line
 from outbox.registry import groups
 
 KNOWN = "What the inbox knows is not applied again: only events that the group has not applied are."
@@ -37,15 +37,17 @@ class Command(BaseCommand):
         )
         parser.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
 
-    def handle(self, *args: Any, group: str, rebuild: bool, dry_run: bool, **options: Any) -> None:
+    def handle(self, *args: Any, **options: Any) -> None:
+        with told_in_a_line():
+            self._handle(**options)
+
+    def _handle(self, *, group: str, rebuild: bool, dry_run: bool, **options: Any) -> None:
         try:
             steps = self._steps(group, rebuild=rebuild, **options)
             if rebuild:
                 check_rebuild(group, steps)
         except (Refused, LookupError) as error:
             raise CommandError(error.args[0]) from error
-        except KafkaException as error:
-            raise CommandError(f"Kafka: {error.args[0].str()}") from error
         for step in steps:
             self.stdout.write(str(step))
         # A rebuild forgets everything, so that all of it is read, also what is not committed yet.

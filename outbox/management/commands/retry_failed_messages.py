@@ -6,13 +6,12 @@ from datetime import datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import Error
 from django.utils import timezone
 
-from outbox.database import is_outage
 from outbox.events import event_classes
 from outbox.letters.dead_letters import in_short
-from outbox.letters.retrying import Outage, Refused, dry_run, retry
+from outbox.letters.retrying import Refused, dry_run, retry
+from outbox.management.trouble import told_in_a_line
 from outbox.models import FailedMessage
 from outbox.registry import RELAY, groups
 
@@ -41,14 +40,8 @@ class Command(BaseCommand):
         parser.add_argument("--dry-run", action="store_true", help="say what would come of it, and change nothing")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        try:
+        with told_in_a_line():
             self._handle(**options)
-        except Outage as error:
-            raise CommandError(f"PostgreSQL is unavailable, try again later: {error}") from error
-        except Error as error:
-            if not is_outage(error):
-                raise
-            raise CommandError(f"PostgreSQL is unavailable, try again later: {error}") from error
 
     def _handle(
         self, *, group: str | None, event_type: str | None, since: datetime | None, dry_run: bool, **options: Any

@@ -14,6 +14,7 @@ from outbox.consuming.applying import Halted
 from outbox.consuming.children import PARENT_DEADLINE_SECONDS, Children, reporting
 from outbox.consuming.consumer import BATCH_SIZE, Consumer
 from outbox.letters.worker import DeadLetterWorker
+from outbox.management.trouble import told_in_a_line
 from outbox.registry import DEAD_LETTERS, groups, handlers_of
 from outbox.watching.gauges import Gauges
 from outbox.watching.health import Collector, add_health_argument, process_metrics, serve
@@ -59,7 +60,8 @@ class Command(BaseCommand):
             self._run_child(group, child, **options)
             return
         if resume:
-            resumed = group_state.resume(group)
+            with told_in_a_line():
+                resumed = group_state.resume(group)
             self.stdout.write(f"{group} is resumed" if resumed else f"{group} was not halted")
         if processes > 1:
             self._run_parent(group, processes, **options)
