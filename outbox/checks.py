@@ -7,7 +7,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Producer
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.core.checks import CheckMessage, Error, register
 from django.db import connections, router
 
 from outbox import conf
@@ -94,15 +94,6 @@ def check_topics(**kwargs: Any) -> list[CheckMessage]:
                     f"{conf.get('INBOX_RETENTION_DAYS')} days: an older event that came again would be dead-lettered.",
                     hint='Raise OUTBOX["INBOX_RETENTION_DAYS"], or lower the topic\'s retention_ms.',
                     id="outbox.E012",
-                )
-            )
-        if topic.max_message_bytes is not None and topic.max_message_bytes < conf.get("MAX_EVENT_BYTES"):
-            messages.append(
-                Warning(
-                    f"The topic {topic.name} takes {topic.max_message_bytes:,} bytes, but publish() takes events of "
-                    f"{conf.get('MAX_EVENT_BYTES'):,}: what is between fails only when it is sent.",
-                    hint='Lower OUTBOX["MAX_EVENT_BYTES"], or raise the topic\'s max_message_bytes.',
-                    id="outbox.W001",
                 )
             )
     return messages

@@ -6,7 +6,7 @@ to the events that the request publishes, through outbox and Kafka to the handle
 
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -92,17 +92,29 @@ def _trace_of(reading: Reading) -> Trace:
 
 
 _handling: ContextVar[Handling | None] = ContextVar("outbox_handling", default=None)
+_heartbeat: ContextVar[Callable[[], None]] = ContextVar("outbox_heartbeat", default=lambda: None)
 _trace: ContextVar[Trace | None] = ContextVar("outbox_trace", default=None)
 
 
 @contextmanager
 def handling(group: str, readings: Sequence[Reading]) -> Iterator[None]:
-    """Let what the block logs and publishes tell of these events."""
+    """Let what the block logs and publishes tell of these events. It is a sign of life, too, since a batch has many."""
+    _heartbeat.get()()
     token = _handling.set(Handling(group, readings))
     try:
         yield
     finally:
         _handling.reset(token)
+
+
+@contextmanager
+def beating(heartbeat: Callable[[], None]) -> Iterator[None]:
+    """Let each call of a handler in the block give this sign of life."""
+    token = _heartbeat.set(heartbeat)
+    try:
+        yield
+    finally:
+        _heartbeat.reset(token)
 
 
 @contextmanager

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import connections, router
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox import conf, context
 from outbox.database import binary_cursor
-from outbox.events import Event, InvalidEvent, encode
+from outbox.events import Event, InvalidEvent, Topic, encode
 
 # What the record's headers take beside the event's type, in bytes.
 HEADERS_BYTES = 256
@@ -44,7 +45,8 @@ def publish(*events: Event) -> None:
     """Write events to the outbox, in the caller's transaction, to be sent to Kafka after its commit.
 
     Call it after the aggregate's row is locked or written: events of one key reach Kafka in the order of these calls.
-    What a handler publishes is written when all handlers of its batch have returned.
+    What a handler publishes is written when all handlers of its batch have returned; what was published after a
+    savepoint that is undone goes with it, if the savepoint was set over Django's connection.
 
     Raises:
         OutsideTransaction: no transaction is open.
@@ -52,11 +54,12 @@ def publish(*events: Event) -> None:
     """
     from outbox.models import OutboxEvent
 
-    if not connections[router.db_for_write(OutboxEvent)].in_atomic_block:
+    db = connections[router.db_for_write(OutboxEvent)]
+    if not db.in_atomic_block:
         raise OutsideTransaction("publish() needs the transaction of the change that it tells of: transaction.atomic")
     rows = rows_of(events)
-    together = gathered.get()
-    if together is not None:
+    gathering_db, together = gathered.get()
+    if gathering_db is db:
         together += rows
     elif rows:
         write(rows)
@@ -75,8 +78,11 @@ class OutboxRow(NamedTuple):
     headers: str | None = None
 
 
-# Takes in what is published, to be written together: see consuming/gathering.py.
-gathered: ContextVar[list[OutboxRow] | None] = ContextVar("outbox_gathered", default=None)
+# Takes in what is published over a connection, to be written together: see consuming/gathering.py. A thread that was
+# given this context has another connection.
+gathered: ContextVar[tuple[BaseDatabaseWrapper | None, list[OutboxRow]]] = ContextVar(
+    "outbox_gathered", default=(None, [])
+)
 
 
 def write(rows: Sequence[OutboxRow]) -> None:
@@ -103,9 +109,14 @@ def rows_of(events: Sequence[Event]) -> list[OutboxRow]:
     rows = []
     for event, key, traceparent in zip(events, keys, context.traceparents(keys), strict=True):
         value = encode(event)
-        size = len(key) + len(value) + HEADERS_BYTES
-        if size > conf.get("MAX_EVENT_BYTES"):
-            raise InvalidEvent(f"{event.type} {event.key}: {size:,} bytes are more than Kafka takes")
+        if too_large(event.topic, key, value):
+            raise InvalidEvent(f"{event.type} {event.key}: {len(value):,} bytes are more than Kafka takes")
         topic = prefix + event.topic.name
         rows.append(OutboxRow(event.event_id, event.type, event.version, topic, key, value, traceparent))
     return rows
+
+
+def too_large(topic: Topic, key: bytes, value: bytes) -> bool:
+    """Return whether Kafka would refuse an event of a topic, as that is declared and MAX_EVENT_BYTES allows."""
+    size = len(key) + len(value) + HEADERS_BYTES
+    return size > min(conf.get("MAX_EVENT_BYTES"), topic.max_message_bytes or size)

@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from django.db import connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from psycopg.pq import TransactionStatus
 
 from outbox.database import is_outage, is_repeatable
 from outbox.models import InboxEvent
@@ -23,6 +24,14 @@ class Outage(NotApplied):
     """PostgreSQL or the machine is in trouble."""
 
 
+class Overtaken(Exception):
+    """Something came in between that the transaction has to see from its beginning: it is to be repeated at once."""
+
+
+class Undone(Exception):
+    """The transaction cannot be committed any more, though nothing was raised."""
+
+
 def database() -> BaseDatabaseWrapper:
     """Return this thread's connection to the database in which this app's tables are."""
     return connections[router.db_for_write(InboxEvent)]
@@ -37,6 +46,8 @@ def transact(act: Callable[[], Result]) -> Result:
     for _ in range(REPEATS):
         try:
             return _transact_once(act)
+        except Overtaken:
+            continue
         except Exception as error:
             if not is_repeatable(error):
                 raise
@@ -53,6 +64,27 @@ def _transact_once(act: Callable[[], Result]) -> Result:
         if is_outage(error):
             raise Outage(str(error)) from error
         raise
+
+
+def check_that_it_commits() -> None:
+    """Raise now if the open transaction cannot be committed, for a COMMIT would undo it without a word.
+
+    Raises:
+        Outage: the connection broke.
+        Undone: an error of the database's was caught, and work went on; or the connection was closed.
+    """
+    db = database()
+    if db.connection is not None and db.connection.broken:
+        raise Outage("the connection to PostgreSQL broke")
+    if (
+        db.needs_rollback
+        or db.closed_in_transaction
+        or db.connection.info.transaction_status != TransactionStatus.INTRANS
+    ):
+        raise Undone(
+            "an error of the database's was caught and not raised again, or the connection was closed: "
+            "nothing that was written can be committed. Put what may fail into a transaction.atomic of its own."
+        )
 
 
 def check_deferred_constraints() -> None:

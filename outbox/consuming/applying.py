@@ -11,7 +11,7 @@ from outbox.letters.dead_letters import Failure, bury
 from outbox.models import FailedMessage
 from outbox.record import Reading, Record, read
 from outbox.registry import Handler, group_of, handlers_of
-from outbox.transactions import NotApplied, Outage, database, transact
+from outbox.transactions import NotApplied, Outage, Overtaken, check_that_it_commits, database, transact
 from outbox.watching import metrics
 
 # Pauses in seconds before the second and the third try of an event whose handler raises.
@@ -143,7 +143,10 @@ class Applier:
         events = [reading for reading in readings if reading.event]
         waiting = self._keys_behind_letters(events)
         parked = parking.park(self._group, [event for event in events if event.record.key in waiting])
-        fresh = inbox.remember(self._group, [event for event in events if event.record.key not in waiting])
+        ready = [event for event in events if event.record.key not in waiting]
+        fresh = inbox.remember(self._group, ready)
+        if len(fresh) < len(ready) and self._keys_behind_letters(fresh):
+            raise Overtaken("another member has buried an event before these meanwhile")
         handle(self._group, fresh)
         if fresh and state.failures_in_a_row:
             group_state.clear_failures(self._group)
@@ -170,6 +173,7 @@ def handle(group: str, readings: Iterable[Reading]) -> None:
             for called_with in calls:
                 with handling(group, called_with):
                     handler([reading.event for reading in called_with if reading.event])
+                check_that_it_commits()
 
 
 def waves(readings: Iterable[Reading]) -> list[tuple[Handler, list[Reading]]]:

@@ -13,6 +13,7 @@ from django.db import Error, close_old_connections
 from outbox.consuming import rewinding
 from outbox.consuming.applying import Applier, Halted, Rewound, Stopping
 from outbox.consuming.member import Member
+from outbox.context import beating
 from outbox.database import is_outage
 from outbox.transactions import NotApplied, Outage
 from outbox.watching.health import Health
@@ -51,17 +52,21 @@ class Consumer:
         """
         self._member.join()
         try:
-            while not self._stop.requested:
-                self.health.beat()
-                self._look_after()
-                self._member.receive()
-                if self._member.in_hand:
-                    self._apply()
-                elif self._until_idle and self._is_idle():
-                    break
+            with beating(self.health.beat):
+                self._work()
         finally:
             self._member.leave()
             close_old_connections()
+
+    def _work(self) -> None:
+        while not self._stop.requested:
+            self.health.beat()
+            self._look_after()
+            self._member.receive()
+            if self._member.in_hand:
+                self._apply()
+            elif self._until_idle and self._is_idle():
+                break
 
     def not_ready(self) -> str | None:
         """Return why nothing can be applied, or None. For any thread."""

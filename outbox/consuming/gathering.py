@@ -54,7 +54,7 @@ class Savepoints:
 def gathering(db: BaseDatabaseWrapper) -> Iterator[list[OutboxRow]]:
     """Write what the block publishes, in the open transaction of `db`, when it ends; give the rows as they stand."""
     rows: list[OutboxRow] = []
-    token = gathered.set(rows)
+    token = gathered.set((db, rows))
     try:
         with db.execute_wrapper(Savepoints(rows).execute):
             yield rows

@@ -217,7 +217,7 @@ class Member:
                 offsets.clear()
             else:
                 self._kafka.commit(offsets=parts)
-                self._committing.update(offsets)
+                self._committing.update({(part.topic, part.partition): part.offset for part in parts})
         except KafkaException as error:
             logger.warning("offsets were not committed", extra={"group": self._group, "error": str(error)})
 

@@ -118,7 +118,12 @@ def bury(group: str, failures: Sequence[Failure]) -> int:
 
 
 def write_letters(group: str, letters: Sequence[Letter]) -> set[tuple[str, int, int]]:
-    """Write rows of failed_messages and return the places of those that were not there yet. Each is logged."""
+    """Write rows of failed_messages and return the places of those that were not there yet. Each is logged.
+
+    Where no automatic retries are wanted, all wait for a person at once.
+    """
+    if not conf.get("RETRY_LIMIT"):
+        letters = [letter._replace(status=FailedMessage.Status.FAILED.value) for letter in letters]
     columns = [list(column) for column in zip(*letters, strict=True)]
     with connections[(alias := router.db_for_write(FailedMessage))].cursor() as cursor:
         cursor.execute(INSERT, [group, conf.get("RETRY_SECONDS"), *columns])

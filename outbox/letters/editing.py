@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 
-from outbox import conf
 from outbox.events import Envelope, Event, Unreadable, event_classes, read_envelope, read_event
 from outbox.letters.closing import Refused, handlers_now
 from outbox.letters.dead_letters import decode_headers, encode_headers
 from outbox.models import FailedMessage
-from outbox.publishing import HEADERS_BYTES
+from outbox.publishing import too_large
 from outbox.registry import RELAY
 
 
@@ -15,22 +14,13 @@ class InvalidEdit(Refused):
     """An edited value that would not be the letter's event any more, or no event at all."""
 
 
-def check_edit(letter: FailedMessage, value: bytes) -> Event:
-    """Return the event that a letter would be with this value.
-
-    Raises:
-        InvalidEdit: it is no valid event of its type, or its id, type or key would change.
-    """
-    return _read_edited(letter, value)[1]
-
-
 def edit(letter: FailedMessage, value: bytes) -> None:
     """Give a letter a new value, and the headers of an event. Nothing is saved.
 
     Raises:
-        InvalidEdit: as `check_edit`.
+        InvalidEdit: it is no valid event of its type, or its id, type or key would change.
     """
-    envelope, _ = _read_edited(letter, value)
+    envelope = _read_edited(letter, value)
     letter.value = value
     letter.event_id, letter.event_type = envelope.event_id, envelope.event_type
     frame = {"event-id": str(envelope.event_id), "event-type": envelope.event_type}
@@ -40,7 +30,7 @@ def edit(letter: FailedMessage, value: bytes) -> None:
     letter.headers = encode_headers([*((name, text.encode()) for name, text in frame.items()), *others])
 
 
-def _read_edited(letter: FailedMessage, value: bytes) -> tuple[Envelope, Event]:
+def _read_edited(letter: FailedMessage, value: bytes) -> Envelope:
     key = _key(letter)
     try:
         envelope = read_envelope(value)
@@ -56,9 +46,9 @@ def _read_edited(letter: FailedMessage, value: bytes) -> tuple[Envelope, Event]:
         raise InvalidEdit(f"This is no event: {error}.") from error
     if event.key != key:
         raise InvalidEdit(f"The key {cls.key_field} must stay {key}.")
-    if letter.consumer_group == RELAY and len(key.encode()) + len(value) + HEADERS_BYTES > conf.get("MAX_EVENT_BYTES"):
+    if letter.consumer_group == RELAY and too_large(cls.topic, key.encode(), value):
         raise InvalidEdit(f"{len(value):,} bytes are more than Kafka takes.")
-    return envelope, event
+    return envelope
 
 
 def _key(letter: FailedMessage) -> str:

@@ -29,7 +29,7 @@ from outbox.letters.closing import (
     send_again,
 )
 from outbox.letters.dead_letters import describe, message_of, storable
-from outbox.letters.editing import InvalidEdit, check_edit, edit
+from outbox.letters.editing import InvalidEdit, edit
 from outbox.letters.fingerprint import fingerprint
 from outbox.models import FailedMessage, OutboxEvent
 from outbox.record import TooOld
@@ -43,7 +43,6 @@ __all__ = [
     "Outage",
     "Outcome",
     "Refused",
-    "check_edit",
     "discard",
     "dry_run",
     "edit_and_retry",

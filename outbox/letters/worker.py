@@ -11,6 +11,7 @@ from django.db import Error, close_old_connections
 
 from outbox import conf
 from outbox.consuming.member import Member
+from outbox.context import beating
 from outbox.database import is_outage
 from outbox.letters import foreign_letters
 from outbox.letters.closing import Refused
@@ -40,6 +41,7 @@ NEXT = """
         SELECT FROM failed_messages AS older
         WHERE older.consumer_group = letter.consumer_group AND sha256(older.key) = sha256(letter.key)
           AND older.parks AND older.status IN ('PENDING', 'FAILED') AND older.id < letter.id
+          AND (letter.consumer_group <> 'relay' OR older.topic = letter.topic)
       ))
     ORDER BY next_retry_at, id
     LIMIT 1
@@ -71,23 +73,27 @@ class DeadLetterWorker:
         if self._member:
             self._member.join()
         try:
-            while not self._stop.requested:
-                self.health.beat()
-                try:
-                    close_old_connections()
-                    busy = self._retry_due() | self._take_in()
-                    self._database.over()
-                except (Error, Outage) as error:
-                    self._wait_out(error)
-                    continue
-                if not busy and self._until_idle and self._is_at_end:
-                    break
-                if not busy:
-                    self._stop.wait(POLL_SECONDS)
+            with beating(self.health.beat):
+                self._work()
         finally:
             if self._member:
                 self._member.leave()
             close_old_connections()
+
+    def _work(self) -> None:
+        while not self._stop.requested:
+            self.health.beat()
+            try:
+                close_old_connections()
+                busy = self._retry_due() | self._take_in()
+                self._database.over()
+            except (Error, Outage) as error:
+                self._wait_out(error)
+                continue
+            if not busy and self._until_idle and self._is_at_end:
+                break
+            if not busy:
+                self._stop.wait(POLL_SECONDS)
 
     def not_ready(self) -> str | None:
         """Return why not all that it does can be done now, or None. For any thread."""

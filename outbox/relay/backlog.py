@@ -95,6 +95,8 @@ class Backlog:
         self._refused: set[tuple[str, bytes]] = set()
         # Topics that failed lately: when to try again (monotonic), and the pause that led there in seconds.
         self._resting: dict[str, tuple[float, float]] = {}
+        # Topics whose rows the last read left out.
+        self._left_out: set[str] = set()
 
     def read(self, buckets: Iterable[int], sent: Sequence[Sent]) -> tuple[list[Any], bool]:
         """Acknowledge what was sent, and in the same statement read the next. Return them, and if more follow.
@@ -102,8 +104,11 @@ class Backlog:
         What was returned before does not come again, until it is acknowledged or `start_over` forgets it.
         """
         now = time.monotonic()
-        if now - self._swept_at > SWEEP_SECONDS:
+        resting = {topic for topic, (until, _) in self._resting.items() if until > now}
+        # What was left out of the last read may lie before where we are.
+        if now - self._swept_at > SWEEP_SECONDS or self._left_out - resting:
             self._after = 0
+        self._left_out = resting
         if self._after == 0:
             self._swept_at = now
         rows = self._query(READ, buckets, [row_id for row_id, _ in sent])
@@ -121,14 +126,13 @@ class Backlog:
         return rows, is_full
 
     def _query(self, query: str, buckets: Iterable[int], sent: Iterable[int] = ()) -> list[Any]:
-        now = time.monotonic()
         parameters = {
             "sent": array(sent),
             "after": self._after,
             # An array of thousands takes its time, and behind the furthest of them it excludes nothing.
             "on_their_way": array(self._on_their_way if self._after < self._furthest else ()),
             "buckets": list(buckets),
-            "resting": [topic for topic, (until, _) in self._resting.items() if until > now],
+            "resting": list(self._left_out),
             "limit": self._batch_size,
             "large": LARGE_BYTES,
             "bytes": BATCH_BYTES,

@@ -140,7 +140,7 @@ class Sender:
 
     Rows are handed over by `send`. When `poll` has served the reports of all that were handed over together, their ids
     are in `sent`, with their topics; if one of them failed, the batch is in `failures`. Whoever takes what is in these
-    two empties them. Of the rows themselves nothing is kept: librdkafka has a copy.
+    two empties them, the latter by `take_failures`. Of the rows themselves nothing is kept: librdkafka has a copy.
     """
 
     def __init__(self, outage: OutageLog, *, gapless: bool = True) -> None:
@@ -155,6 +155,8 @@ class Sender:
         self._handed = self._reported = 0
         self.sent: list[tuple[int, str]] = []
         self.failures: list[Batch] = []
+        # Topics of which a row was not even taken: those behind it must not overtake it.
+        self._failed: dict[str, KafkaError] = {}
         self.broken = False
         # Before the first connection an idempotent producer asks for its id every 500 ms only, so connect first.
         self.probe()
@@ -218,8 +220,7 @@ class Sender:
     def _hand_over_rows(self, batch: Batch, rows: Sequence[Any]) -> int:
         """Hand over rows as far as that is possible now, and return how many those are."""
         produce, report, warm = self._producer.produce, batch.report, self._warm
-        # Topics of which a row was not taken: those behind it must not overtake it.
-        failed: dict[str, KafkaError] = {}
+        failed = self._failed
         for index, row in enumerate(rows):
             _, event_id, event_type, event_version, topic, key, value, traceparent, headers = row
             try:
@@ -248,6 +249,12 @@ class Sender:
                 failed[topic] = refusal.args[0]
                 batch.fail(row, failed[topic])
         return len(rows)
+
+    def take_failures(self) -> list[Batch]:
+        """Return the batches of which a row failed, and forget them. Call it when nothing is in flight."""
+        failures, self.failures = self.failures, []
+        self._failed.clear()
+        return failures
 
     def _cold_topic(self, topic: str) -> ColdTopic:
         """Return what is known of a topic; raise KafkaException if it is not there, and NotYet if Kafka does not say.

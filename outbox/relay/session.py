@@ -181,14 +181,13 @@ class Session:
             return 0
         sent = self._acknowledge()
         failures: list[tuple[Row, KafkaError]] = []
-        for batch in sender.failures:
+        for batch in sender.take_failures():
             rows = self._backlog.rows(row_id for row_id, _ in batch.places)
             errors = {row.id: batch.errors.get((row.topic, row.key, row.value)) for row in rows}
             failures += [(row, error) for row in rows if (error := errors[row.id]) is not None]
             arrived = [(row.id, row.topic) for row in rows if errors[row.id] is None]
             self._backlog.acknowledge(arrived)
             sent += len(arrived)
-        sender.failures.clear()
         refused, is_broken = self._judge(sorted(failures, key=lambda failure: failure[0].id))
         if is_broken or sender.broken:
             self._renew(at_once=bool(refused))
@@ -240,7 +239,7 @@ class Session:
             while sender.in_flight and not self._stop.requested:
                 sender.poll(0.1)
                 self._survey()
-            error = next(iter(sender.failures.pop().errors.values())) if sender.failures else None
+            error = next((error for batch in sender.take_failures() for error in batch.errors.values()), None)
             if sender.sent:
                 self._backlog.acknowledge(sender.sent)
                 sender.sent.clear()

@@ -6,12 +6,14 @@ from uuid import uuid4
 import pytest
 from confluent_kafka import Consumer as KafkaConsumer
 from confluent_kafka import KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 from django.db import connection
 
 from outbox import conf
 from outbox.kafka import admin_client, consumer_config, topic_name
 from outbox.tests import sample, shown
 from outbox.tests.processes import wait_until
+from outbox.tests.sample import SMALL, SMALL_BYTES
 from outbox.topics import create_topics, declared_topics
 
 
@@ -90,6 +92,17 @@ class Kafka:
             )
         assert self._producer.flush(20) == 0
         assert reports == [None] * len(records)
+
+    def shrink(self):
+        """Let SMALL take SMALL_BYTES only, which nobody has declared."""
+        client = admin_client()
+        limit = ConfigEntry("max.message.bytes", str(SMALL_BYTES), incremental_operation=AlterConfigOpType.SET)
+        change = ConfigResource(ConfigResource.Type.TOPIC, topic_name(SMALL), incremental_configs=[limit])
+        client.incremental_alter_configs([change])[change].result()
+        # Kafka tells of what it has changed a moment later.
+        wait_until(
+            lambda: client.describe_configs([change])[change].result()["max.message.bytes"].value == str(SMALL_BYTES)
+        )
 
     def records(self, topic):
         """Return all records of a topic: partition by partition, each in order."""

@@ -1,17 +1,21 @@
 """Applying records: once, in order, each culprit alone; without Kafka."""
 
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import psycopg
 import pytest
-from django.db import OperationalError, connection, transaction
+from django.db import DataError, IntegrityError, OperationalError, connection, transaction
 
 from outbox import context
 from outbox.consuming.applying import Applier, Outage
+from outbox.database import connection_parameters
 from outbox.letters.dead_letters import decode_headers
-from outbox.models import FailedMessage, InboxEvent, OutboxEvent
+from outbox.models import ConsumerGroup, FailedMessage, InboxEvent, OutboxEvent
 from outbox.record import Record
+from outbox.registry import handlers_of
 from outbox.tests import sample
 from outbox.tests.records import garbage, record_of
 from outbox.tests.sample import ThingClosed, ThingCounted, ThingIgnored
@@ -399,3 +403,64 @@ def test_thousands_of_unreadable_records_take_as_many_statements_as_one(applier,
 
     assert FailedMessage.objects.filter(status="FAILED").count() == 2_000
     assert OutboxEvent.objects.filter(topic="sample-dlq").count() == 2_000
+
+
+def swallow_an_error_of_the_orm() -> None:
+    with suppress(IntegrityError):
+        ConsumerGroup.objects.create(name="sample")
+
+
+def swallow_an_error_of_sql() -> None:
+    with suppress(DataError), connection.cursor() as cursor:
+        cursor.execute("SELECT 1 / 0")
+
+
+def ask_for_a_rollback() -> None:
+    transaction.set_rollback(True)
+
+
+def close_the_connection() -> None:
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "spoil", [swallow_an_error_of_the_orm, swallow_an_error_of_sql, ask_for_a_rollback, close_the_connection]
+)
+def test_an_event_whose_handler_spoils_the_transaction_in_silence_is_a_dead_letter_alone(
+    applier, effects, monkeypatch, spoil
+):
+    def close(event: ThingClosed) -> None:
+        sample.write(event.thing, 0)
+        if event.thing == "bad":
+            spoil()
+
+    handlers = handlers_of("sample")
+    monkeypatch.setitem(handlers, "thing.closed", replace(handlers["thing.closed"], call=close))
+    records = [record_of(ThingClosed(thing=thing), offset=n) for n, thing in enumerate(["a", "b", "bad", "c"])]
+
+    tally = applier.apply(records)
+
+    assert (tally.applied, tally.failed) == (3, 1)
+    assert effects() == [("a", 0), ("b", 0), ("c", 0)]
+    assert InboxEvent.objects.count() == 3
+    letter = FailedMessage.objects.get()
+    assert (letter.offset, letter.error_class, letter.status) == (2, "Undone", "PENDING")
+
+
+def test_a_connection_that_broke_under_a_handler_that_said_nothing_is_an_outage(applier, effects, monkeypatch):
+    def close(event: ThingClosed) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            (pid,) = cursor.fetchone()
+        with psycopg.connect(**connection_parameters(connection)) as other:
+            other.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+        with suppress(OperationalError), connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+
+    handlers = handlers_of("sample")
+    monkeypatch.setitem(handlers, "thing.closed", replace(handlers["thing.closed"], call=close))
+    with pytest.raises(Outage):
+        applier.apply([record_of(ThingClosed(thing="a"))])
+
+    assert not FailedMessage.objects.exists()
+    assert not InboxEvent.objects.exists()

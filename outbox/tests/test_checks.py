@@ -142,10 +142,6 @@ def test_a_topic_may_keep_events_for_as_long_as_the_inbox(declared, settings):
     assert declared(Topic("declared", retention_ms=31 * DAY_MS, cleanup_policy="compact,delete")) == []
 
 
-def test_a_topic_that_takes_less_than_publish_is_told_of(declared):
-    assert declared(Topic("declared", max_message_bytes=10_000)) == ["outbox.W001"]
-
-
 def test_a_topic_is_declared_once(declared):
     assert declared(Topic("declared", partitions=3), Topic("declared", partitions=6)) == ["outbox.E011"]
 

@@ -10,7 +10,7 @@ from django.test import RequestFactory
 
 from outbox import publish
 from outbox.consuming.applying import Applier, handle
-from outbox.context import Trace, handling, log_fields, traceparents, tracing
+from outbox.context import Trace, beating, handling, log_fields, traceparents, tracing
 from outbox.logs import ContextFilter
 from outbox.middleware import TraceMiddleware
 from outbox.models import OutboxEvent
@@ -255,3 +255,13 @@ def test_what_a_handler_logs_tells_what_it_was_called_with(logged, bulk, told):
     handle("sample", [read(each, {"thing.closed": handler}) for each in records])
 
     assert [line.get("key") for line in lines] == told
+
+
+def test_each_call_of_a_handler_is_a_sign_of_life(transactional_db, effects):
+    beats = []
+    records = [record_of(ThingClosed(thing=f"t{n}"), offset=n) for n in range(5)]
+
+    with beating(lambda: beats.append(len(effects()))):
+        Applier("sample", pause=lambda seconds: None).apply(records)
+
+    assert beats == [0, 1, 2, 3, 4]

@@ -66,6 +66,15 @@ def test_leaves_to_a_person_what_fails_for_the_third_time(transactional_db, effe
     assert effects() == []
 
 
+def test_without_automatic_retries_a_letter_is_for_a_person_at_once(transactional_db, effects, settings):
+    settings.OUTBOX = {**settings.OUTBOX, "RETRY_LIMIT": 0}
+    sample.forbid(1)
+    Applier("sample", pause=lambda seconds: None).apply([record_of(ThingCounted(thing="K", number=1))])
+
+    letter = FailedMessage.objects.get()
+    assert (letter.status, letter.attempts, letter.next_retry_at) == ("FAILED", 0, None)
+
+
 def test_releases_what_is_parked_behind_a_letter(transactional_db, effects):
     bury(1, group="sample-ordered", thing="K")
     applier = Applier("sample-ordered", pause=lambda seconds: None)
@@ -103,6 +112,29 @@ def test_a_letter_that_waits_behind_another_one_burns_no_attempt(transactional_d
 
     newer.refresh_from_db()
     assert (newer.status, newer.attempts) == ("PENDING", 0)
+
+
+def test_a_refused_record_waits_for_no_other_topic(transactional_db):
+    places = [("other", "FAILED", None), ("its own", "PENDING", timezone.now())]
+    for number, (topic, status, next_retry_at) in enumerate(places, start=1):
+        FailedMessage.objects.create(
+            consumer_group="relay",
+            topic=topic,
+            partition=-1,
+            offset=number,
+            key=b"K",
+            value=b"{}",
+            error_class="MSG_SIZE_TOO_LARGE",
+            error="too large",
+            parks=True,
+            status=status,
+            next_retry_at=next_retry_at,
+            created_at=timezone.now(),
+        )
+
+    work()
+
+    assert statuses() == ["FAILED", "PROCESSED"]
 
 
 def test_a_letter_that_somebody_holds_does_not_hold_up_the_others(transactional_db, effects):

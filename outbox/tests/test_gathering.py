@@ -1,6 +1,9 @@
 """What the handlers of a batch publish: by one statement, and only what their savepoints left."""
 
+from contextlib import suppress
+from contextvars import copy_context
 from random import Random
+from threading import Thread
 
 import pytest
 from django.db import connection, transaction
@@ -76,6 +79,23 @@ def test_going_back_to_before_the_first_event_leaves_none():
             publish(ThingClosed(thing="3"))
 
     assert published() == [3]
+
+
+def test_another_connection_has_its_own_transaction():
+    def publish_and_fail() -> None:
+        with suppress(RuntimeError), transaction.atomic():
+            publish(ThingClosed(thing="1"))
+            raise RuntimeError
+        connection.close()
+
+    with transaction.atomic(), gathering(database()):
+        # As asgiref's threads do.
+        thread = Thread(target=copy_context().run, args=(publish_and_fail,))
+        thread.start()
+        thread.join()
+        publish(ThingClosed(thing="2"))
+
+    assert published() == [2]
 
 
 @pytest.mark.parametrize("seed", range(30))

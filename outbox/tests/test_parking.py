@@ -2,11 +2,12 @@
 
 import random
 from functools import partial
-from threading import Barrier, Event, Thread
+from threading import Barrier, Event, Thread, current_thread, main_thread
 
 import pytest
 from django.db import connection
 
+from outbox.consuming import inbox
 from outbox.consuming.applying import Applier, Tally
 from outbox.letters.retrying import Refused, discard, edit_and_retry, retry
 from outbox.models import ConsumerGroup, FailedMessage, InboxEvent, OutboxEvent, ParkedEvent
@@ -359,3 +360,34 @@ def test_a_bulk_of_events_takes_three_statements_beside_the_handlers(applier, ef
         applier.apply(records)
 
     assert ConsumerGroup.objects.get(pk=GROUP).failures_in_a_row == 0
+
+
+def test_an_event_that_another_member_buries_meanwhile_is_not_overtaken(applier, effects, monkeypatch):
+    applier.apply(counted(9, thing="other", first=90))
+    records = counted(1, 2)
+    remember = inbox.remember
+    buried: list[Tally] = []
+
+    def zombie() -> None:
+        sample.broken["K"] = ValueError("broken")
+        buried.append(Applier(GROUP, pause=lambda seconds: None).apply(records[:1]))
+        sample.broken.clear()
+        connection.close()
+
+    def remember_after_the_zombie(*args, **kwargs):
+        # After the look for letters, and before the inbox.
+        if current_thread() is main_thread() and not buried:
+            thread = Thread(target=zombie)
+            thread.start()
+            thread.join()
+        return remember(*args, **kwargs)
+
+    monkeypatch.setattr(inbox, "remember", remember_after_the_zombie)
+    tally = applier.apply(records)
+
+    assert buried == [Tally(failed=1)]
+    assert tally == Tally(parked=1, repeated=1)
+    assert of("K", effects()) == []
+    [letter] = open_letters()
+    assert retry(letter.pk).released == 1
+    assert of("K", effects()) == [1, 2]

@@ -6,8 +6,9 @@ import psycopg
 import pytest
 from django.db import connection, transaction
 
-from outbox import InvalidEvent, OutsideTransaction, publish
+from outbox import InvalidEvent, OutsideTransaction, Topic, publish
 from outbox.models import OutboxEvent
+from outbox.tests.declared import declare
 from outbox.tests.sample import ThingClosed, ThingCounted
 
 
@@ -46,6 +47,16 @@ def test_refuses_what_kafka_would_refuse_and_writes_nothing(db):
         publish(ThingClosed(thing="a"), ThingCounted(thing="a", number=1, note="x" * 950_000))
 
     assert not OutboxEvent.objects.exists()
+
+
+def test_refuses_what_the_topic_of_an_event_is_declared_to_refuse(db):
+    narrow = declare(topic=Topic("narrow-events", max_message_bytes=1_000), note=str)
+    publish(narrow(thing="a", note="x" * 300))
+
+    with pytest.raises(InvalidEvent, match="more than Kafka takes"):
+        publish(narrow(thing="a", note="x" * 1_000))
+
+    assert OutboxEvent.objects.count() == 1
 
 
 def test_refuses_an_event_that_does_not_fit_its_class(db):

@@ -17,7 +17,6 @@ from outbox.letters.retrying import (
     InvalidEdit,
     Outage,
     Refused,
-    check_edit,
     discard,
     dry_run,
     edit_and_retry,
@@ -343,7 +342,6 @@ def test_an_edit_that_is_no_event_or_another_one_changes_nothing(letter, effects
     for act in (
         lambda: edit_and_retry(letter.pk, value=value),
         lambda: dry_run(letter.pk, value=value),
-        lambda: check_edit(letter, value),
     ):
         with pytest.raises(InvalidEdit, match=says):
             act()
@@ -355,7 +353,7 @@ def test_an_edit_cannot_change_the_event_id(letter):
     value = bytes(letter.value).replace(str(letter.event_id).encode(), b"0198c5e2-6f0a-7c3e-9b1a-000000000001")
 
     with pytest.raises(InvalidEdit, match=f"eventId must stay {letter.event_id}"):
-        check_edit(letter, value)
+        edit_and_retry(letter.pk, value=value)
 
 
 EXAMPLE = ThingCounted(thing="a", number=1)
@@ -369,7 +367,6 @@ def test_garbage_can_be_edited_into_its_event_where_it_has_a_key_of_text_and_els
     good = record_of(EXAMPLE).value
 
     if key == b"a":
-        assert check_edit(letter, good) == EXAMPLE
         assert edit_and_retry(letter.pk, value=good).status == "PROCESSED"
         assert effects() == [("a", 1)]
         letter.refresh_from_db()
@@ -524,7 +521,7 @@ def test_a_refused_record_goes_back_to_its_place_in_the_outbox(refused):
 def test_a_refused_record_can_be_edited_and_discarded(refused):
     value = bytes(refused.value).replace(b'"note":"1"', b'"note":"short"')
     with pytest.raises(InvalidEdit, match="more than Kafka takes"):
-        check_edit(refused, bytes(refused.value).replace(b'"note":"1"', b'"note":"' + b"x" * 950_000 + b'"'))
+        dry_run(refused.pk, value=bytes(refused.value).replace(b'"note":"1"', b'"note":"' + b"x" * 950_000 + b'"'))
     assert dry_run(refused.pk, value=value) == DryRun("", [("thing.shrunk", "a", value.decode())])
 
     assert edit_and_retry(refused.pk, value=value).status == "PROCESSED"

@@ -11,6 +11,7 @@ from django.db import connections
 from django.utils import timezone
 
 from outbox.consuming import rewinding
+from outbox.consuming.member import Member
 from outbox.kafka import admin_client, topic_name
 from outbox.models import ConsumerGroup, FailedMessage, InboxEvent, Rewind
 from outbox.tests.members import as_put, consume, events, in_order_once, member
@@ -261,3 +262,14 @@ def test_a_rebuild_from_a_time_that_leaves_something_out_is_refused(kafka, proje
     replay("shown", "--from", LONG_AGO, "--rebuild")
 
     assert projection() == []
+
+
+def test_a_partition_that_waits_to_be_sought_is_not_taken_for_one_whose_commit_is_under_way(kafka):
+    first, second = (topic_name(THING), 0), (topic_name(THING), 1)
+    consumer = Member("shown", batch_size=1, until_idle=False)
+    consumer._barred.add(first)
+
+    consumer._commit({first: 1, second: 1}, wait=False)
+
+    assert consumer._committing == {second: 1}
+    consumer.leave()

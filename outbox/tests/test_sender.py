@@ -4,8 +4,9 @@ import logging
 import time
 
 import pytest
+from confluent_kafka.admin import NewTopic
 
-from outbox.kafka import topic_name
+from outbox.kafka import admin_client, topic_name
 from outbox.relay import sender as sender_module
 from outbox.relay.sender import REFUSALS, Row, Sender
 from outbox.tests.processes import wait_until
@@ -30,6 +31,7 @@ def reported(sender: Sender) -> None:
 
 
 def test_what_follows_a_refused_row_of_its_key_is_never_taken(kafka):
+    kafka.shrink()
     for attempt in range(40):
         sender = fresh()
         # Two requests in flight at once, as a broker sees it that does not know the producer yet.
@@ -84,3 +86,23 @@ def test_a_producer_is_old_long_before_a_broker_forgets_it(kafka, age, is_old):
     sender._born_at -= age
 
     assert sender.is_old == is_old
+
+
+def test_what_comes_after_a_row_whose_topic_was_not_there_is_not_taken_before_it(kafka):
+    admin = admin_client()
+    admin.delete_topics([topic_name(SMALL)])[topic_name(SMALL)].result()
+    wait_until(lambda: topic_name(SMALL) not in admin.list_topics(timeout=10).topics)
+    sender = fresh()
+    sender.send([row(1, key="other"), row(2, topic=SMALL)])
+    admin.create_topics([NewTopic(topic_name(SMALL), 1, 1)])[topic_name(SMALL)].result()
+    wait_until(lambda: topic_name(SMALL) in admin.list_topics(timeout=10).topics)
+
+    sender.send([row(3, topic=SMALL)])
+    reported(sender)
+
+    assert kafka.records(SMALL) == []
+    failed = sorted(value for batch in sender.take_failures() for _, _, value in batch.errors)
+    assert failed == [row(2, topic=SMALL).value, row(3, topic=SMALL).value]
+    sender.send([row(2, topic=SMALL), row(3, topic=SMALL)])
+    reported(sender)
+    assert len(kafka.records(SMALL)) == 2

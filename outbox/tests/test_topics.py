@@ -24,11 +24,11 @@ def say() -> str:
     return out.getvalue()
 
 
-def test_topics_have_the_declared_partitions_retention_and_size(kafka):
+def test_topics_have_the_declared_partitions_retention_and_size(kafka, prefix):
     topics = admin_client().list_topics(timeout=10).topics
 
     assert len(topics[topic_name(THING)].partitions) == THING.partitions
-    assert config_of(topic_name(SMALL))["max.message.bytes"] == "10000"
+    assert config_of(f"{prefix}sample-dlq")["max.message.bytes"] == "4000000"
     assert config_of(topic_name(THING))["retention.ms"] == str(7 * 24 * 60 * 60 * 1000)
     assert config_of(topic_name(THING))["cleanup.policy"] == "delete"
 
