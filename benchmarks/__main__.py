@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 
 from rich.console import Console
 
@@ -53,12 +54,13 @@ def main() -> int:
     chosen = [part for part in PARTS if arguments.part in (None, part.name)]
     report = Report()
     with prepared(console, arguments.rounds) as bench:
+        bench.logs = arguments.output / "log"
         for part in chosen:
             size = arguments.size or max(1, round(part.size * arguments.scale))
             console.print(f"[bold]{part.name}[/]: {part.help} ({size:,} {part.unit})", highlight=False)
             part.run(bench, report, size)
     show(report, console)
-    for file in save(report, RESULTS):
+    for file in save(report, arguments.output):
         console.print(f"written: {file}", highlight=False)
     return int(any(aim.is_error for aim in report.aims))
 
@@ -73,6 +75,7 @@ def _arguments() -> argparse.Namespace:
     size.add_argument("--seconds", dest="size", type=_positive, metavar="N", help="seconds of a run of the part")
     parser.add_argument("--rounds", type=_positive, default=ROUNDS, metavar="N", help="runs of each (%(default)s)")
     parser.add_argument("--scale", type=float, default=1.0, metavar="X", help="make all parts smaller or larger")
+    parser.add_argument("--output", type=Path, default=RESULTS, metavar="FOLDER", help="where the results go")
     arguments = parser.parse_args()
     if arguments.size and not arguments.part:
         parser.error("--events and --seconds are for one part; all together are made smaller by --scale")

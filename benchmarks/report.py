@@ -3,7 +3,7 @@
 import json
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,13 +106,23 @@ def _limit(aim: Aim) -> str:
 
 
 def save(report: Report, folder: Path) -> list[Path]:
-    """Write the report as JSON, Markdown and a plot, over those of an earlier run. Return the files."""
+    """Write the report as JSON, Markdown and, if there is something to draw, a plot, over those of an earlier run.
+
+    Return the files.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / "results.json", folder / "results.md", folder / "results.svg"]
-    files[0].write_text(json.dumps({"machine": machine(), **_plain(report)}, indent=1) + "\n")
-    files[1].write_text(_markdown(report))
-    _plot(report, files[2])
-    return files
+    text, table, plot = folder / "results.json", folder / "results.md", folder / "results.svg"
+    text.write_text(json.dumps({"machine": machine(), **_plain(report)}, indent=1) + "\n")
+    table.write_text(_markdown(report))
+    plot.unlink(missing_ok=True)
+    groups: dict[str, list[Row]] = {}
+    for row in report.rows:
+        if row.group:
+            groups.setdefault(row.group, []).append(row)
+    if not groups:
+        return [text, table]
+    _plot(groups, plot)
+    return [text, table, plot]
 
 
 def machine() -> str:
@@ -139,19 +149,14 @@ def _markdown(report: Report) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _plot(report: Report, file: Path) -> None:
-    """Draw a bar for each row that belongs to a group, with its slowest and its fastest run as a whisker."""
+def _plot(groups: Mapping[str, Sequence[Row]], file: Path) -> None:
+    """Draw a bar for each row of each group, with its slowest and its fastest run as a whisker."""
+    # Only here: of benchmarks/requirements.txt, which a part that draws nothing does without.
     import matplotlib as mpl
 
     mpl.use("svg")
     from matplotlib import pyplot
 
-    groups: dict[str, list[Row]] = {}
-    for row in report.rows:
-        if row.group:
-            groups.setdefault(row.group, []).append(row)
-    if not groups:
-        return
     heights = [len(rows) + 1.2 for rows in groups.values()]
     figure, axes = pyplot.subplots(
         len(groups), 1, figsize=(9, 0.36 * sum(heights) + 0.6), squeeze=False, gridspec_kw={"height_ratios": heights}

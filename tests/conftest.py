@@ -89,8 +89,8 @@ def serves(address: str) -> bool:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let one process run all tests of the stack, so that there is one, and begin with them: they take longest."""
-    items.sort(key=lambda item: "stack" not in getattr(item, "fixturenames", ()))
+    """Let one process run all tests of the stack, so that there is one. Begin with what takes longest."""
+    items.sort(key=lambda item: ("stack" not in getattr(item, "fixturenames", ()), item.path.name != "test_chaos.py"))
     for item in items:
         if "stack" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("stack"))
