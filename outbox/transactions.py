@@ -12,6 +12,11 @@ from outbox.models import InboxEvent
 
 Result = TypeVar("Result")
 
+# A worker that hangs in the middle of a transaction (stopped, swapped out, cut off) keeps its locks, and whoever takes
+# over waits for them, until PostgreSQL ends it after so long without a statement.
+IDLE_SECONDS = 15
+LIMIT_IDLENESS = "SELECT set_config('idle_in_transaction_session_timeout', %s, true)"
+
 # How often a transaction that lost to a concurrent one is repeated before that counts as a failure.
 REPEATS = 10
 
@@ -57,6 +62,8 @@ def transact(act: Callable[[], Result]) -> Result:
 def _transact_once(act: Callable[[], Result]) -> Result:
     try:
         with transaction.atomic(using=database().alias):
+            with database().cursor() as cursor:
+                cursor.execute(LIMIT_IDLENESS, [f"{IDLE_SECONDS}s"])
             return act()
     except NotApplied:
         raise

@@ -1,5 +1,6 @@
 """Applying records: once, in order, each culprit alone; without Kafka."""
 
+import threading
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,8 +10,8 @@ import psycopg
 import pytest
 from django.db import DataError, IntegrityError, OperationalError, connection, transaction
 
-from outbox import context
-from outbox.consuming.applying import Applier, Outage
+from outbox import context, transactions
+from outbox.consuming.applying import Applier, Outage, Tally
 from outbox.database import connection_parameters
 from outbox.letters.dead_letters import decode_headers
 from outbox.models import ConsumerGroup, FailedMessage, InboxEvent, OutboxEvent
@@ -398,7 +399,7 @@ def test_thousands_of_unreadable_records_take_as_many_statements_as_one(applier,
     kinds = list(garbage(EXAMPLE).values())
     bad = [Record("thing-events", 0, offset, *kinds[offset % 7]) for offset in range(2_000)]
 
-    with django_assert_max_num_queries(7):
+    with django_assert_max_num_queries(8):
         assert applier.apply(bad).failed == 2_000
 
     assert FailedMessage.objects.filter(status="FAILED").count() == 2_000
@@ -464,3 +465,34 @@ def test_a_connection_that_broke_under_a_handler_that_said_nothing_is_an_outage(
 
     assert not FailedMessage.objects.exists()
     assert not InboxEvent.objects.exists()
+
+
+def test_what_a_member_holds_that_hangs_in_a_handler_is_free_again_for_the_next_one(applier, effects, monkeypatch):
+    monkeypatch.setattr(transactions, "IDLE_SECONDS", 1)
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    def close(event: ThingClosed) -> None:
+        sample.write(event.thing, 0)
+        if not hangs.is_set():
+            hangs.set()
+            assert goes_on.wait(60)
+
+    handlers = handlers_of("sample")
+    monkeypatch.setitem(handlers, "thing.closed", replace(handlers["thing.closed"], call=close))
+    records = [record_of(ThingClosed(thing="a"))]
+
+    def hang() -> None:
+        with suppress(Outage, OperationalError):
+            Applier("sample", pause=lambda seconds: None).apply(records)
+        connection.close()
+
+    hung = threading.Thread(target=hang)
+    hung.start()
+    assert hangs.wait(60)
+    tally = applier.apply(records)
+    goes_on.set()
+    hung.join()
+
+    assert tally == Tally(applied=1)
+    assert effects() == [("a", 0)]
+    assert not FailedMessage.objects.exists()

@@ -351,12 +351,12 @@ def race(*calls) -> None:
     assert errors == []
 
 
-def test_a_bulk_of_events_takes_three_statements_beside_the_handlers(applier, effects, django_assert_num_queries):
+def test_a_bulk_of_events_takes_four_statements_beside_the_handlers(applier, effects, django_assert_num_queries):
     applier.apply(counted(1, thing="warm"))
     records = [record_of(ThingCounted(thing=f"k{n}", number=n), offset=10 + n) for n in range(500)]
     begin_and_commit, of_the_handler = 2, 500 + 1
 
-    with django_assert_num_queries(3 + begin_and_commit + of_the_handler):
+    with django_assert_num_queries(4 + begin_and_commit + of_the_handler):
         applier.apply(records)
 
     assert ConsumerGroup.objects.get(pk=GROUP).failures_in_a_row == 0
