@@ -6,9 +6,9 @@ from django.db import connections, router
 
 from outbox import conf
 from outbox.admin.pages import listed
-from outbox.models import OutboxEvent
+from outbox.models import FailedMessage, OutboxEvent
 from outbox.registry import RELAY, groups
-from outbox.watching.gauges import OPEN, Question, Standing, measure
+from outbox.watching.gauges import Question, Standing, measure
 from outbox.watching.lag import GroupLag, LagReader
 from outbox.watching.telling import COLUMNS, cells, seconds_told, unpublished_told
 
@@ -56,5 +56,5 @@ def _letters(group: str, standing: Standing) -> list[Any]:
     """Return how many letters of a group are open, by status, each with a link to them."""
     return [
         listed("failedmessage", standing.open_letters.get((group, status), 0), consumer_group=group, status=status)
-        for status in OPEN
+        for status in FailedMessage.OPEN
     ]

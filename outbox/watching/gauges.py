@@ -29,8 +29,6 @@ CONNECT_SECONDS, STATEMENT_SECONDS = 2, 2
 # The unpublished events are counted up to here, which takes some 10 ms; more of them are an alarm in any case.
 COUNT_LIMIT = 100_000
 
-OPEN = [FailedMessage.Status.PENDING, FailedMessage.Status.FAILED]
-
 UNPUBLISHED = "SELECT count(*) FROM (SELECT id FROM outbox_outboxevent ORDER BY id LIMIT %s) AS counted"
 OLDEST_AGE = """
     SELECT extract(epoch FROM clock_timestamp() - created_at)::float8 FROM outbox_outboxevent ORDER BY id LIMIT 1
@@ -230,7 +228,7 @@ def _gauges_of_tables(standing: Standing) -> Iterable[Metric]:
     )
     letters = GaugeMetricFamily("outbox_dead_letters", "Dead letters that are open", labels=["group", "status"])
     for group in [*groups(), RELAY]:
-        for status in OPEN:
+        for status in FailedMessage.OPEN:
             letters.add_metric([group, status], standing.open_letters.get((group, status), 0))
     yield letters
     for name, text, by_group in (
