@@ -16,15 +16,11 @@ logger = logging.getLogger(__name__)
 # group: then the code is wrong, and not the messages.
 HALT_AFTER = 100
 
-# What a process holds that stands still, others wait for: PostgreSQL ends a transaction of whose client it has heard
-# nothing for so long. To the client, should it wake, that is one failed try of what it had in hand.
-SILENCE_SECONDS = 30
-
 READ = """
     SELECT failures_in_a_row, halted_at, generation
-    FROM outbox_consumergroup, set_config('idle_in_transaction_session_timeout', %s, true)
+    FROM outbox_consumergroup
     WHERE name = %s
-    FOR {} OF outbox_consumergroup
+    FOR {}
 """
 MAKE = "INSERT INTO outbox_consumergroup (name) VALUES (%s) ON CONFLICT DO NOTHING"
 COUNT = """
@@ -55,13 +51,13 @@ def hold_failures(group: str) -> GroupState:
 
 
 def _read(group: str, strength: str) -> GroupState:
-    read, parameters = READ.format(strength), (f"{SILENCE_SECONDS}s", group)
+    read = READ.format(strength)
     with database().cursor() as cursor:
-        cursor.execute(read, parameters)
+        cursor.execute(read, (group,))
         row = cursor.fetchone()
         if row is None:
             cursor.execute(MAKE, (group,))
-            cursor.execute(read, parameters)
+            cursor.execute(read, (group,))
             row = cursor.fetchone()
     return GroupState(*row)
 

@@ -2,7 +2,7 @@
 
 import signal
 import socket
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from io import StringIO
 from threading import Thread
 from urllib.error import HTTPError
@@ -11,20 +11,17 @@ from urllib.request import urlopen
 import psycopg
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection, connections
+from django.db import connection
 from django.utils import timezone
 from psycopg import sql
 
 from outbox import conf
 from outbox.consuming import group_state
-from outbox.consuming.applying import Applier
 from outbox.models import ConsumerGroup, FailedMessage, InboxEvent
 from outbox.tests.members import as_put, consume, events, in_order_once, member
 from outbox.tests.processes import running, terminate, wait_until
-from outbox.tests.records import record_of
-from outbox.tests.sample import THING, ThingCounted
+from outbox.tests.sample import THING
 from outbox.tests.shown import delays
-from outbox.transactions import Outage
 
 
 def halt(group: str = "shown") -> None:
@@ -200,41 +197,6 @@ def answer(port: int, path: str) -> tuple[int, str]:
         return error.code, error.read().decode()
     except OSError as error:
         return 0, str(error)
-
-
-def test_a_transaction_whose_process_stands_still_makes_way_for_the_heir(transactional_db, projection, monkeypatch):
-    monkeypatch.setattr(group_state, "SILENCE_SECONDS", 1)
-    delays["a"] = 5
-    records = [record_of(ThingCounted(thing="a", number=n), offset=n) for n in range(2)]
-    outcomes = []
-
-    def stand_still() -> None:
-        applier = Applier("shown", pause=lambda seconds: None)
-        # Depending on how the driver notices, it looks like a failure of the handler's or like an outage.
-        with suppress(Outage):
-            outcomes.append(applier.apply(records))
-        outcomes.append(applier.apply(records))
-        connections.close_all()
-
-    zombie = Thread(target=stand_still)
-    zombie.start()
-    wait_until(lambda: holders() == 1)
-    delays.clear()
-
-    heir = Applier("shown", pause=lambda seconds: None).apply(records)
-
-    zombie.join()
-    assert heir.applied == 2
-    assert {(tally.applied, tally.repeated, tally.failed) for tally in outcomes} == {(0, 2, 0)}
-    assert projection() == [("a", 0), ("a", 1)]
-
-
-def holders() -> int:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'"
-        )
-        return cursor.fetchone()[0]
 
 
 def test_stops_in_time_while_postgresql_does_not_answer(kafka, projection):
