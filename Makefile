@@ -14,9 +14,9 @@ run: venv  ## Bring up engines, web and workers; place a demo order; serve until
 	@exec $(VENV) -m devstack run --stop-with-parent $(ARGS)
 
 test: venv  ## Run the tests against throw-away engines (ARGS="orders -k cancel")
-	@exec $(VENV) -m devstack exec --stop-with-parent -- $(VENV) -m pytest -n 3 --dist loadgroup $(ARGS)
+	@exec $(VENV) -m devstack exec --stop-with-parent -- $(VENV) -m pytest -n 4 --dist loadgroup $(ARGS)
 
-bench: venv  ## Measure the outbox beside baselines: benchmarks/results/ (ARGS="relay --events 50000")
+bench: venv  ## Measure the shop and its outbox beside baselines: benchmarks/results/ (ARGS="saga --orders 1000")
 	@$(VENV) -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	@exec $(VENV) -m devstack exec --durable --stop-with-parent -- $(VENV) -m benchmarks $(ARGS)
 

@@ -1,17 +1,32 @@
 """What tests of several apps need."""
 
-from collections.abc import Callable
+import asyncio
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 from threading import Barrier
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 from django.apps import apps
-from django.db import connection
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.migrations.executor import MigrationExecutor
+from django.db.migrations.state import StateApps
 from knox.models import AuthToken
 from rest_framework.test import APIClient
 
 from accounts.models import User
+from devstack.output import Output
+from devstack.runner import Runner
+from devstack.state import State
+from devstack.valkey import Valkey, answers
 
 if TYPE_CHECKING:
     from outbox.testing.delivering import Outbox
@@ -19,10 +34,75 @@ if TYPE_CHECKING:
 pytest_plugins = ["outbox.testing"]
 
 
+def pytest_configure() -> None:
+    """Let the tests ask by plain HTTP, and be patient with engines that they share, on a machine that may be laden."""
+    settings.SECURE_SSL_REDIRECT = False
+    settings.REDIS_TIMEOUT_SECONDS = 10.0
+    # For many connections that are opened at once.
+    settings.DATABASES["default"]["OPTIONS"]["connect_timeout"] = 60
+
+
 @pytest.fixture(autouse=True)
 def quick_passwords(settings: Any) -> None:
     """Hash passwords without the work that makes a stolen hash useless."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(settings: Any) -> None:
+    """Give each test keys of its own in Redis."""
+    settings.REDIS_PREFIX = f"test-{uuid4()}"
+
+
+class OwnRedis:
+    """A server of one test, which may be away for a while. It comes back with its data."""
+
+    def __init__(self, folder: Path) -> None:
+        state = State(folder, durable=True)
+        self._valkey = Valkey(state)
+        asyncio.run(self._valkey.create(Runner(Output(state.logs), state.pids)))
+        self.url = self._valkey.url
+
+    def start(self) -> None:
+        service = self._valkey.service()
+        self._server = subprocess.Popen(service.command, env=service.environment)
+        while not answers(self.url):
+            assert self._server.poll() is None
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        self._server.terminate()
+        self._server.wait()
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Be stopped until the block ends."""
+        self.stop()
+        try:
+            yield
+        finally:
+            self.start()
+
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Take connections, but answer nothing until the block ends."""
+        self._server.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._server.send_signal(signal.SIGCONT)
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path, settings: Any) -> Iterator[OwnRedis]:
+    """A Redis of the test's own, which is REDIS_URL for as long. It is not waited for longer than in earnest."""
+    server = OwnRedis(tmp_path / "redis")
+    server.start()
+    settings.REDIS_URL, settings.REDIS_TIMEOUT_SECONDS = server.url, 0.2
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 @pytest.fixture
@@ -35,6 +115,19 @@ def rows(outbox: "Outbox") -> Callable[[], dict[str, list[Any]]]:
         return {**rows, "published": [event.event_id for event in outbox.events]}
 
     return read
+
+
+@pytest.fixture
+def migrate(transactional_db: None) -> Iterator[Callable[[str, str], StateApps]]:
+    """Return a function that migrates an app to one of its migrations, and returns the models as they then are."""
+
+    def run(app: str, migration: str) -> StateApps:
+        MigrationExecutor(connection).migrate([(app, migration)])
+        return MigrationExecutor(connection).loader.project_state([(app, migration)]).apps
+
+    yield run
+    executor = MigrationExecutor(connection)
+    executor.migrate(executor.loader.graph.leaf_nodes())
 
 
 @pytest.fixture
@@ -60,6 +153,37 @@ def at_once() -> Callable[..., list[Any]]:
             return list(pool.map(one, calls))
 
     return make
+
+
+@pytest.fixture
+def overtake() -> Callable[..., Any]:
+    """Return a function that makes a first call in a transaction, and a second one beside it on another connection.
+
+    The first one commits when the second has ended or waits for it. Returns what the second returned, or raised.
+    """
+
+    def run(first: Callable[[], Any], second: Callable[[], Any]) -> Any:
+        def beside() -> Any:
+            try:
+                return second()
+            except Exception as error:
+                return error
+            finally:
+                connection.close()
+
+        with ThreadPoolExecutor(1) as pool:
+            with transaction.atomic(), connection.cursor() as cursor:
+                first()
+                outcome = pool.submit(beside)
+                waits = False
+                while not (waits or outcome.done()):
+                    cursor.execute(
+                        "SELECT EXISTS (SELECT FROM pg_locks WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid)))"
+                    )
+                    [waits] = cursor.fetchone() or [False]
+            return outcome.result()
+
+    return run
 
 
 @pytest.fixture
@@ -96,7 +220,7 @@ def problem() -> Callable[[Any], tuple[int, str]]:
 
     def read(response: Any) -> tuple[int, str]:
         assert response["Content-Type"] == "application/problem+json", response.content
-        document = response.json()
+        document = json.loads(response.content)
         assert document.keys() - {"errors"} == {"type", "title", "status", "detail", "code"}
         assert document["status"] == response.status_code
         assert document["title"]

@@ -1,6 +1,7 @@
-"""gunicorn's hooks: where METRICS_PORT is set, its first process serves there what all of its workers have counted.
+"""What gunicorn believes and bears, and its hooks.
 
-gunicorn reads this file by itself in the folder where it is started.
+Where METRICS_PORT is set, its first process serves there what all of its workers have counted. gunicorn reads this file
+by itself in the folder where it is started.
 """
 
 import os
@@ -12,6 +13,13 @@ from typing import Any
 from django.conf import settings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+# By itself gunicorn believes whoever is on the same machine, and so every client of a proxy there that hands these on.
+# Whom to believe is the settings' to say, by HTTPS_PROXY_HEADER.
+secure_scheme_headers: dict[str, str] = {}
+forwarder_headers = ""
+# The most that it allows, in bytes. What is longer gets its own answer, and not ours.
+limit_request_line = 8190
 
 # Before prometheus_client is imported. A reload reads this file again, and keeps the folder.
 if settings.METRICS_PORT and "PROMETHEUS_MULTIPROC_DIR" not in os.environ:

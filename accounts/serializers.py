@@ -8,7 +8,8 @@ from django.core.exceptions import ValidationError
 from rest_framework import serializers
 
 from accounts.models import User
-from config.api import StrictSerializer, Text
+from config.api import Choice, StrictSerializer, Text
+from config.describing import example
 
 
 class UserName(Text):
@@ -27,19 +28,21 @@ class Password(Text):
         super().__init__(max_length=1024, trim_whitespace=False, style={"input_type": "password"}, **kwargs)
 
 
+@example(username="carol", email="carol@example.com", password="correct horse battery", language="en")
 class Registration(StrictSerializer):
     """Who wants to become a user."""
 
     username = UserName(validators=[UnicodeUsernameValidator()])
     email = serializers.EmailField(max_length=254)
     password = Password()
-    language = serializers.ChoiceField(User.Language.choices, default=User.Language.ENGLISH)
+    language = Choice(User.Language.choices, default=User.Language.ENGLISH)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         refuse_weak(attrs["password"], User(username=attrs["username"], email=attrs["email"]), field="password")
         return attrs
 
 
+@example(username="alice", password="orderbox-demo")
 class Credentials(StrictSerializer):
     """Whom a token is for."""
 
@@ -47,14 +50,16 @@ class Credentials(StrictSerializer):
     password = Password()
 
 
+@example(email="alice@example.com", language="ko", telegram_chat_id="")
 class ProfileChange(StrictSerializer):
     """What is to be another; the rest stays."""
 
     email = serializers.EmailField(max_length=254, required=False)
-    language = serializers.ChoiceField(User.Language.choices, required=False)
+    language = Choice(User.Language.choices, required=False)
     telegram_chat_id = Text(max_length=64, allow_blank=True, required=False)
 
 
+@example(old_password="orderbox-demo", new_password="correct horse battery")
 class PasswordChange(StrictSerializer):
     """The present password, and the one to come."""
 
@@ -78,6 +83,7 @@ def refuse_weak(password: str, user: User, *, field: str) -> None:
         raise serializers.ValidationError({field: error.messages}) from error
 
 
+@example(id="0192d5a0-7d3c-7e7c-8b2a-5a3e6c1d9f02", username="carol", email="carol@example.com", language="en")
 class NewUser(serializers.ModelSerializer[User]):
     class Meta:
         model = User
@@ -85,6 +91,13 @@ class NewUser(serializers.ModelSerializer[User]):
         read_only_fields = fields
 
 
+@example(
+    id="0192d5a0-7d3c-7e7c-8b2a-5a3e6c1d9f03",
+    username="alice",
+    email="alice@example.com",
+    language="ko",
+    telegram_chat_id="",
+)
 class Profile(serializers.ModelSerializer[User]):
     class Meta:
         model = User
@@ -92,6 +105,7 @@ class Profile(serializers.ModelSerializer[User]):
         read_only_fields = fields
 
 
+@example(token="4f1d" * 16, expiry="2026-11-22T07:15:00.000000Z")
 class Token(serializers.Serializer[Any]):
     token = serializers.CharField()
     expiry = serializers.DateTimeField()

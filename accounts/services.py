@@ -1,6 +1,8 @@
 """Everything that changes users and their tokens. Each function is one transaction."""
 
+from collections.abc import Collection
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.contrib.auth import authenticate
@@ -66,12 +68,24 @@ def update_profile(
     Raises:
         Taken: somebody else has the e-mail address.
     """
-    user = User.objects.select_for_update().get(pk=user_id)
     changes = {"email": email, "language": language, "telegram_chat_id": telegram_chat_id}
+    return update_user(user_id=user_id, **{name: value for name, value in changes.items() if value is not None})
+
+
+@transaction.atomic
+def update_user(*, user_id: UUID, **changes: Any) -> User:
+    """Give a user's fields new values, validated before, and leave the others to who changes them meanwhile.
+
+    Raises:
+        Taken: somebody else has the username or the e-mail address.
+    """
+    user = User.objects.select_for_update().get(pk=user_id)
+    many = {name: changes.pop(name) for name in ("groups", "user_permissions") if name in changes}
     for name, value in changes.items():
-        if value is not None:
-            setattr(user, name, value)
-    _save(user)
+        setattr(user, name, value)
+    _save(user, update_fields=list(changes))
+    for name, rows in many.items():
+        getattr(user, name).set(rows)
     return user
 
 
@@ -117,11 +131,21 @@ def change_password(*, user_id: UUID, old_password: str, new_password: str, keep
     AuthToken.objects.filter(user=user).exclude(pk=keep_digest).delete()
 
 
-def _save(user: User) -> None:
+@transaction.atomic
+def save_password(*, user: User) -> None:
+    """Save the password that was set on a user, as the admin's forms do, and revoke all tokens of the user.
+
+    Whoever has them may be why the password is changed.
+    """
+    user.save(update_fields=["password"])
+    revoke_tokens(user_id=user.pk)
+
+
+def _save(user: User, *, update_fields: Collection[str] | None = None) -> None:
     try:
         # A savepoint, so that the transaction can be asked who is in the way.
         with transaction.atomic():
-            user.save()
+            user.save(update_fields=update_fields)
     except IntegrityError:
         if fields := User.objects.taken(by_others_than=user):
             raise Taken(fields) from None

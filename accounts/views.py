@@ -11,14 +11,19 @@ from rest_framework.views import APIView
 
 from accounts import serializers, services
 from accounts.models import User
+from accounts.throttles import wrong_passwords_counted
 from config.api import user_id
+from config.describing import refuses
+from config.idempotency import idempotent
 
 
 class Users(APIView):
     authentication_classes = []
     permission_classes = [AllowAny]
 
+    @refuses("taken")
     @extend_schema(request=serializers.Registration, responses={201: serializers.NewUser})
+    @idempotent
     def post(self, request: Request) -> Response:
         """Register."""
         user = services.register(**serializers.Registration.read(request))
@@ -26,18 +31,21 @@ class Users(APIView):
 
 
 class Token(APIView):
-    def perform_authentication(self, request: Request) -> None:
-        # Whoever logs in may still send an old token along.
-        if request.method != "POST":
-            super().perform_authentication(request)
+    def get_authenticators(self) -> Any:
+        # Whoever logs in may still send an old token along. There is no request while the schema is made.
+        is_login = self.request is not None and self.request.method == "POST"
+        return [] if is_login else super().get_authenticators()
 
     def get_permissions(self) -> Any:
         return [] if self.request.method == "POST" else super().get_permissions()
 
+    @refuses("invalid_credentials")
     @extend_schema(request=serializers.Credentials, responses=serializers.Token, auth=[])
     def post(self, request: Request) -> Response:
         """Log in: get a token to send as `Authorization: Token …`."""
-        token, expiry = services.log_in(**serializers.Credentials.read(request))
+        credentials = serializers.Credentials.read(request)
+        with wrong_passwords_counted(request, username=credentials["username"]):
+            token, expiry = services.log_in(**credentials)
         return Response(serializers.Token({"token": token, "expiry": expiry}).data)
 
     @extend_schema(responses={204: None})
@@ -61,6 +69,7 @@ class Me(APIView):
         """Read one's own profile."""
         return Response(serializers.Profile(cast(User, request.user)).data)
 
+    @refuses("taken")
     @extend_schema(request=serializers.ProfileChange, responses=serializers.Profile)
     def patch(self, request: Request) -> Response:
         """Change one's own profile."""
@@ -69,12 +78,14 @@ class Me(APIView):
 
 
 class Password(APIView):
+    @refuses("wrong_password")
     @extend_schema(request=serializers.PasswordChange, responses={204: None})
     def post(self, request: Request) -> Response:
         """Change one's password. All one's other tokens are revoked."""
-        services.change_password(
-            user_id=user_id(request), keep_digest=digest(request), **serializers.PasswordChange.read(request)
-        )
+        change = serializers.PasswordChange.read(request)
+        # Or who has stolen a token could guess the password here.
+        with wrong_passwords_counted(request, username=cast(User, request.user).username):
+            services.change_password(user_id=user_id(request), keep_digest=digest(request), **change)
         return Response(status=204)
 
 

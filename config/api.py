@@ -2,15 +2,17 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from decimal import Decimal
 from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 from uuid import UUID
 
-from django.core.exceptions import ValidationError
+from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db import DataError
+from django.utils.http import parse_header_parameters
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, NotFound, ParseError
+from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.pagination import CursorPagination
 from rest_framework.parsers import JSONParser
 from rest_framework.request import Request
@@ -23,6 +25,22 @@ if TYPE_CHECKING:
 def user_id(request: Request) -> UUID:
     """Return the id of who sent a request to a view that only users reach."""
     return cast(UUID, request.user.pk)
+
+
+class Negotiation(DefaultContentNegotiation):
+    """DRF's, for which a type in the header Accept that cannot be read is one that there is not."""
+
+    def get_accept_list(self, request: Request) -> list[str]:
+        return [text for text in super().get_accept_list(request) if is_header_value(text)]
+
+
+def is_header_value(text: str) -> bool:
+    """Return whether Django can read the parameters of a header (it cannot read some in the form of RFC 2231)."""
+    try:
+        parse_header_parameters(text)
+    except (ValueError, TypeError):
+        return False
+    return True
 
 
 class StrictJSONParser(JSONParser):
@@ -108,6 +126,18 @@ class Text(serializers.CharField):
         return super().to_internal_value(data)
 
 
+class Choice(serializers.ChoiceField):
+    """A JSON string that is one of some."""
+
+    default_error_messages = {"not_a_string": serializers.CharField.default_error_messages["invalid"]}
+
+    def to_internal_value(self, data: Any) -> str:
+        # DRF's own message shows what was sent, for which that may be nested too deep.
+        if not isinstance(data, str):
+            self.fail("not_a_string")
+        return super().to_internal_value(data)
+
+
 class WholeNumber(serializers.IntegerField):
     """A JSON number without a fraction: not true, not "3", not 3.0."""
 
@@ -146,26 +176,55 @@ class Money(serializers.Field[Decimal, str, str, Any]):
         return f"{value:.2f}"
 
 
+def refuse_parameters(request: Request, *, known: Container[str]) -> None:
+    """Refuse query parameters that mean nothing: a misspelt filter would find too much.
+
+    Raises:
+        ValidationError: with the code `unknown_field`.
+    """
+    if unknown := sorted(name for name in request.query_params if name not in known):
+        raise serializers.ValidationError({name: [UNKNOWN_FIELD] for name in unknown})
+
+
 class NewestFirst(CursorPagination):
     """Pages of a list, in the order of creation, the newest first: {results, next, previous}."""
 
     ordering: str | tuple[str, ...] = ("-created_at", "-id")
     page_size = 50
     page_size_query_param = "page_size"
-    max_page_size = 200
+    max_page_size: int = 200
     # Set by DRF.
     request: Request
 
     def paginate_queryset(self, queryset: Any, request: Request, view: "APIView | None" = None) -> list[Any] | None:
+        filters = getattr(view, "filters", None)
+        refuse_parameters(
+            request,
+            known={self.cursor_query_param, self.page_size_query_param, *(filters().fields if filters else ())},
+        )
         try:
             return super().paginate_queryset(queryset, request, view)
-        except (ValidationError, ValueError, DataError):
+        except (DjangoValidationError, ValueError, DataError):
             # DRF reads a cursor without asking whether its position is one of the column's values.
             raise NotFound(self.invalid_cursor_message) from None
 
+    def get_page_size(self, request: Request) -> int:
+        text = request.query_params.get(self.page_size_query_param, str(self.page_size))
+        if not re.fullmatch(r"0*[1-9][0-9]*", text):
+            raise serializers.ValidationError({self.page_size_query_param: ["Write a whole number above zero."]})
+        # A Decimal, since Python reads no int of very many digits.
+        return int(min(Decimal(text), Decimal(self.max_page_size)))
+
+    def get_schema_operation_parameters(self, view: "APIView") -> list[dict[str, Any]]:
+        cursor, page_size = super().get_schema_operation_parameters(view)
+        page_size["schema"] = {"type": "integer", "minimum": 1, "default": self.page_size}
+        page_size["description"] = f"How many results a page has. More than {self.max_page_size} count as that."
+        return [cursor, page_size]
+
     def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
-        # DRF writes the `nullable` of OpenAPI 3.0, which 3.1 does not know.
-        link = {"type": ["string", "null"], "format": "uri"}
+        # DRF writes the `nullable` of OpenAPI 3.0, which 3.1 does not know. Of `example` drf-spectacular makes one of
+        # the whole page.
+        link = {"type": ["string", "null"], "format": "uri", "example": None}
         return {
             "type": "object",
             "properties": {"results": schema, "next": link, "previous": link},

@@ -13,7 +13,9 @@ app.autodiscover_tasks()
 
 @app.task(name="config.apply_retention")
 def apply_retention() -> None:
-    """Forget what outbox need not remember any more."""
-    from outbox import retention
+    """Forget what need not be remembered any more."""
+    import outbox.retention
+    from config import retention
 
     retention.apply()
+    outbox.retention.apply()

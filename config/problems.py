@@ -1,8 +1,7 @@
 """Every answer of 4xx and 5xx below /api/ as application/problem+json (RFC 9457).
 
-What a view raises becomes a problem in `exception_handler`; what never reaches a view (an unknown path, a host that is
-not allowed, a body that is too large, a bug) in `ProblemMiddleware`. The services' refusals are listed in
-config/refusals.py.
+What a view raises becomes a problem in `exception_handler`; what never reaches a view (an unknown path, a body that is
+too large, a bug) in `ProblemMiddleware`, or in `bad_request`. The services' refusals are listed in config/refusals.py.
 """
 
 import json
@@ -17,6 +16,7 @@ from django.core.exceptions import PermissionDenied
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.views import defaults
 from rest_framework import exceptions
 from rest_framework.settings import api_settings
 
@@ -26,7 +26,15 @@ RETRY_AFTER_SECONDS = 2
 # Codes of fields that say more than "invalid", and so become the problem's code where there are no others.
 TELLING_CODES = {"duplicate_sku", "unknown_field"}
 
+# As RFC 9110 has them. Before 3.13, Python had the phrases of older RFCs.
+PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
+
 logger = logging.getLogger(__name__)
+
+
+def phrase(status: int) -> str:
+    """Return what HTTP calls a status."""
+    return PHRASES.get(status) or HTTPStatus(status).phrase
 
 
 @dataclass(frozen=True)
@@ -42,20 +50,42 @@ class Problem:
     errors: Any = None
     headers: dict[str, str] = field(default_factory=dict)
 
-    def response(self) -> HttpResponse:
+    @property
+    def document(self) -> dict[str, Any]:
         members = {
             "type": "about:blank",
-            "title": HTTPStatus(self.status).phrase,
+            "title": phrase(self.status),
             "status": self.status,
             "detail": self.detail,
             "code": self.code,
         }
-        if self.errors is not None:
-            members["errors"] = self.errors
-        body = json.dumps(members)
-        # CommonMiddleware, which sets the length, is not passed by what ProblemMiddleware makes.
-        headers = {"Content-Length": str(len(body)), **self.headers}
+        return members if self.errors is None else {**members, "errors": self.errors}
+
+    def response(self) -> HttpResponse:
+        body = json.dumps(self.document)
+        # The middleware that sets these is not passed by all of them.
+        headers = {"Content-Length": str(len(body)), "Cache-Control": "no-store", **self.headers}
         return HttpResponse(body, status=self.status, content_type=CONTENT_TYPE, headers=headers)
+
+
+# Django reads as much as Content-Length says, and so would take such a body for an empty one.
+LENGTH_REQUIRED = Problem(411, "length_required", "Send the body with a Content-Length.")
+NOT_IN_UTF_8 = Problem(415, "unsupported_media_type", "A body is JSON in UTF-8.")
+UNAVAILABLE = Problem(
+    503,
+    "unavailable",
+    "The database does not answer. Try again soon.",
+    headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+)
+
+
+def too_large() -> Problem:
+    return Problem(413, "too_large", f"A body has at most {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes.")
+
+
+def plain(status: HTTPStatus) -> Problem:
+    """Return the problem of which no more is known than its status."""
+    return Problem(status, phrase(status).lower().replace(" ", "_"), status.description or phrase(status))
 
 
 def invalid(errors: Any, code: str = "invalid") -> Problem:
@@ -88,8 +118,7 @@ def problem_of(error: Exception) -> Problem | None:
 
     if isinstance(error, OperationalError | InterfaceError):
         logger.warning("PostgreSQL did not answer", exc_info=error)
-        headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-        return Problem(503, "unavailable", "The database does not answer. Try again soon.", headers=headers)
+        return UNAVAILABLE
     if isinstance(error, Http404):
         error = exceptions.NotFound()
     elif isinstance(error, PermissionDenied):
@@ -99,8 +128,17 @@ def problem_of(error: Exception) -> Problem | None:
     if isinstance(error, exceptions.APIException):
         challenge = getattr(error, "auth_header", None)
         headers = {"WWW-Authenticate": challenge} if challenge else {}
+        if wait_seconds := getattr(error, "wait", None):
+            headers["Retry-After"] = str(wait_seconds)
         return Problem(error.status_code, str(error.get_codes()), str(error.detail), headers=headers)
     return REFUSALS[type(error)](error) if type(error) in REFUSALS else None
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer for a host that is not allowed, and the like, which Django may find before ProblemMiddleware does."""
+    if below_api(request):
+        return plain(HTTPStatus.BAD_REQUEST).response()
+    return defaults.bad_request(request, exception)
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> HttpResponse | None:
@@ -116,29 +154,30 @@ class ProblemMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        if not request.path_info.startswith("/api/"):
+        if not below_api(request):
             return self.get_response(request)
         problem = refused_body(request)
         response = problem.response() if problem else self.get_response(request)
         if response.status_code >= 400 and response.get("Content-Type") != CONTENT_TYPE:
-            status = HTTPStatus(response.status_code)
-            code = status.phrase.lower().replace(" ", "_")
-            response = Problem(status, code, status.description or status.phrase).response()
+            response = plain(HTTPStatus(response.status_code)).response()
         # What is one's own belongs in no cache. A view that may be cached says so itself.
         response.headers.setdefault("Cache-Control", "no-store")
         return response
 
 
+def below_api(request: HttpRequest) -> bool:
+    return request.path_info.startswith("/api/")
+
+
 def refused_body(request: HttpRequest) -> Problem | None:
     """Return why the body cannot be taken, judged by its headers."""
     if request.headers.get("Transfer-Encoding"):
-        # Django reads as much as Content-Length says, and so would take such a body for an empty one.
-        return Problem(411, "length_required", "Send the body with a Content-Length.")
-    if content_length(request) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
-        return Problem(413, "too_large", f"A body has at most {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes.")
-    if (request.content_params or {}).get("charset", "utf-8").lower() not in {"utf-8", "utf8"}:
-        return Problem(415, "unsupported_media_type", "A body is JSON in UTF-8.")
-    return None
+        return LENGTH_REQUIRED
+    length = content_length(request)
+    if length > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+        return too_large()
+    charset = (request.content_params or {}).get("charset", "utf-8")
+    return NOT_IN_UTF_8 if length and charset.lower() not in {"utf-8", "utf8"} else None
 
 
 def content_length(request: HttpRequest) -> int:

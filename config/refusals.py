@@ -6,6 +6,7 @@ from typing import Any
 from accounts import services as accounts
 from config.problems import Problem, invalid
 from orders import services as orders
+from payments import services as payments
 from stock import services as stock
 
 REFUSALS: dict[type[Exception], Callable[[Any], Problem]] = {
@@ -17,6 +18,7 @@ REFUSALS: dict[type[Exception], Callable[[Any], Problem]] = {
         headers={"WWW-Authenticate": "Token"},
     ),
     accounts.WrongPassword: lambda _: invalid({"old_password": ["This is not your password."]}, "wrong_password"),
+    stock.Changed: lambda _: Problem(412, "precondition_failed", "It has changed, and is not what If-Match names."),
     stock.DuplicateSku: lambda error: invalid({"sku": [f"{error.sku} is taken."]}, "duplicate_sku"),
     stock.UnknownSku: lambda error: invalid(
         {"items": [f"{sku} is no product that can be ordered." for sku in error.skus]}, "unknown_sku"
@@ -25,4 +27,21 @@ REFUSALS: dict[type[Exception], Callable[[Any], Problem]] = {
     orders.CancelWindowClosed: lambda _: Problem(
         409, "cancel_window_closed", "The order was completed too long ago to be cancelled."
     ),
+    payments.WrongCurrency: lambda _: Problem(
+        409, "currency_mismatch", "The wallet holds another currency than the shop takes now."
+    ),
 }
+
+# One of each, for the schema.
+EXAMPLES = (
+    accounts.Taken({"username"}),
+    accounts.InvalidCredentials(),
+    accounts.WrongPassword(),
+    stock.Changed(),
+    stock.DuplicateSku("A001"),
+    stock.UnknownSku(["A009"]),
+    orders.AlreadyCancelled(),
+    orders.CancelWindowClosed(),
+    payments.WrongCurrency(),
+)
+SAMPLES = {problem.code: problem for problem in (REFUSALS[type(error)](error) for error in EXAMPLES)}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import environ
 import structlog
+from csp import constants as csp
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -47,6 +48,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 TIME_ZONE = "UTC"
 USE_TZ = True
 LANGUAGE_CODE = "en"
+FORMAT_MODULE_PATH = "config.formats"
 
 INSTALLED_APPS = [
     "django.contrib.admin",
@@ -55,8 +57,10 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.sessions",
     "django.contrib.staticfiles",
+    "config",
     "rest_framework",
     "knox",
+    "pgtrigger",
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "outbox",
@@ -71,6 +75,9 @@ MIDDLEWARE = [
     "config.metrics.MetricsMiddleware",
     "outbox.middleware.TraceMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django_permissions_policy.PermissionsPolicyMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "config.problems.ProblemMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -78,7 +85,6 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
 TEMPLATES = [
@@ -131,7 +137,10 @@ DATABASES = {
     }
 }
 REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+# Installations that share a Kafka may share a Redis too.
+REDIS_PREFIX = env.str("KAFKA_PREFIX", default="")
+# Redis answers within a millisecond. What takes longer than this is taken for away: config/redis.py.
+REDIS_TIMEOUT_SECONDS = 0.2
 
 # ── Outbox (outbox/conf.py says what each key means) ──────────────────────────────────────────────────────────────
 OUTBOX = {
@@ -156,7 +165,11 @@ OUTBOX = {
 
 # ── Celery ────────────────────────────────────────────────────────────────────────────────────────────────────────
 CELERY_BROKER_URL = REDIS_URL
+# Installations that share a Redis do not take each other's tasks.
+CELERY_TASK_DEFAULT_QUEUE = f"{OUTBOX['PREFIX']}celery"
 CELERY_TASK_IGNORE_RESULT = True
+# A process that is busy keeps no task waiting that another one could do.
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULE = {
@@ -166,19 +179,33 @@ CELERY_BEAT_SCHEDULE = {
         # A sweep that nobody took within its period is replaced by the next one.
         "options": {"expires": 5.0},
     },
+    "settle-payments": {"task": "payments.tasks.settle_due", "schedule": 1.0, "options": {"expires": 1.0}},
     "apply-retention": {"task": "config.apply_retention", "schedule": 3600.0, "options": {"expires": 3600.0}},
 }
 
 # ── API ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+# Proxies in front, of which each adds the address that it sees to X-Forwarded-For; 0: that header is not believed.
+NUM_PROXIES = env.int("NUM_PROXIES", default=0)
+# 0: no limit.
+THROTTLE_USER_PER_MINUTE = env.int("THROTTLE_USER_PER_MINUTE", default=6000)
+THROTTLE_ADDRESS_PER_MINUTE = env.int("THROTTLE_ADDRESS_PER_MINUTE", default=6000)
+FAILED_LOGINS_PER_NAME = env.int("FAILED_LOGINS_PER_NAME", default=10)
+FAILED_LOGINS_PER_ADDRESS = env.int("FAILED_LOGINS_PER_ADDRESS", default=100)
+FAILED_LOGIN_WINDOW_SECONDS = env.int("FAILED_LOGIN_WINDOW_SECONDS", default=300)
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.TokenAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["config.api.StrictJSONParser"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "config.api.Negotiation",
     "DEFAULT_PAGINATION_CLASS": "config.api.NewestFirst",
+    "DEFAULT_THROTTLE_CLASSES": ["config.throttles.Throttle"],
     "DEFAULT_SCHEMA_CLASS": "config.schema.AutoSchema",
     "EXCEPTION_HANDLER": "config.problems.exception_handler",
+    "NUM_PROXIES": NUM_PROXIES,
+    # All there is, is JSON.
+    "URL_FORMAT_OVERRIDE": None,
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
 REST_KNOX = {"AUTH_HEADER_PREFIX": "Token", "TOKEN_LIMIT_PER_USER": None}
@@ -189,18 +216,70 @@ SPECTACULAR_SETTINGS = {
     "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
     "SCHEMA_PATH_PREFIX": "/api/v1",
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "ENUM_NAME_OVERRIDES": {
+        "OrderStatus": "orders.models.Order.Status",
+        "EntryKind": "payments.models.Entry.Kind",
+        "NotificationKind": "notifications.models.Notification.Kind",
+    },
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
 
 # ── Shop ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 CURRENCY = env.str("CURRENCY", default="USD")
+# Product pages are kept in Redis: stock/pages.py.
+PRODUCT_CACHE = env.bool("PRODUCT_CACHE", default=True)
+PAYMENT_PROVIDER = env.str("PAYMENT_PROVIDER", default="payments.providers.WalletProvider")
 # Set by `make run`: the demo's users, whose passwords are public, may be added.
 DEMO = env.bool("DEMO", default=False)
 WALLET_SELF_DEPOSIT = env.bool("WALLET_SELF_DEPOSIT", default=False)
 ORDER_STOCK_TIMEOUT_SECONDS = env.int("ORDER_STOCK_TIMEOUT_SECONDS", default=300)
 ORDER_PAYMENT_TIMEOUT_SECONDS = env.int("ORDER_PAYMENT_TIMEOUT_SECONDS", default=900)
 ORDER_CANCEL_WINDOW_HOURS = env.int("ORDER_CANCEL_WINDOW_HOURS", default=24)
+
+# ── Browsers ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# That users come by TLS alone. Django does not speak it: a proxy does, and says so in HTTPS_PROXY_HEADER.
+HTTPS = env.bool("HTTPS", default=not (DEBUG or DEMO))
+# Only of a proxy that sets this header itself, whatever the client sent.
+HTTPS_PROXY_HEADER = env.str("HTTPS_PROXY_HEADER", default="")
+HSTS_SECONDS = env.int("HSTS_SECONDS", default=31536000)
+if HTTPS_PROXY_HEADER:
+    SECURE_PROXY_SSL_HEADER = (f"HTTP_{HTTPS_PROXY_HEADER.upper().replace('-', '_')}", "https")
+SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SECURE_HSTS_SECONDS = HSTS_SECONDS if HTTPS else 0
+# Who asks for health comes by no proxy.
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+# HSTS for subdomains, and the browsers' own lists: other hosts of the domain are not ours to speak for.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
+if DEMO:
+    # HSTS, redirect and secure cookies: `make run` serves on loopback alone, where there is no TLS.
+    SILENCED_SYSTEM_CHECKS += [f"security.{number}" for number in ("W004", "W008", "W012", "W016")]
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [csp.SELF],
+        "img-src": [csp.SELF, "data:"],
+        "object-src": [csp.NONE],
+        "base-uri": [csp.NONE],
+        "form-action": [csp.SELF],
+        "frame-ancestors": [csp.NONE],
+    },
+}
+PERMISSIONS_POLICY: dict[str, list[str]] = {
+    feature: []
+    for feature in (
+        "accelerometer",
+        "camera",
+        "display-capture",
+        "geolocation",
+        "gyroscope",
+        "magnetometer",
+        "microphone",
+        "midi",
+        "payment",
+        "usb",
+    )
+}
 
 # ── Logs ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 # What a record of the logging module has becomes fields, those of `extra=` too.

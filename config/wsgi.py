@@ -1,6 +1,7 @@
 """The WSGI application. Run with: gunicorn config.wsgi"""
 
 import os
+from typing import Any
 
 from django.core.handlers.wsgi import WSGIRequest
 from django.core.wsgi import get_wsgi_application
@@ -22,6 +23,19 @@ class Request(WSGIRequest):
     @encoding.setter
     def encoding(self, charset: str) -> None:
         pass
+
+    def _set_content_type_params(self, meta: dict[str, Any]) -> None:
+        """Read the header Content-Type. One that cannot be read is taken for none, and so for no type of a body.
+
+        Python's e-mail package, by which Django reads it, fails on some parameters in the form of RFC 2231.
+        """
+        # The stubs do not know it.
+        read = super()._set_content_type_params  # type: ignore[misc]
+        try:
+            read(meta)
+        except (ValueError, TypeError):
+            meta["CONTENT_TYPE"] = ""
+            read(meta)
 
 
 application = get_wsgi_application()

@@ -21,7 +21,23 @@ from devstack.stopping import StopRequests
 
 _FIRST_PORT = 8000
 _WEB_START_SECONDS = 60.0
-DEMO_SETTINGS = {"ALLOWED_HOSTS": "127.0.0.1,localhost", "DEMO": "true", "WALLET_SELF_DEPOSIT": "true"}
+# How gunicorn serves.
+WEB_OPTIONS = (
+    *("--worker-class", "gthread", "--workers", "2", "--threads", "8"),
+    *("--graceful-timeout", "5", "--no-control-socket"),
+)
+DEMO_SETTINGS = {
+    "ALLOWED_HOSTS": "127.0.0.1,localhost",
+    "DEMO": "true",
+    "WALLET_SELF_DEPOSIT": "true",
+    # All who try the demo have one address, and a few names between them.
+    "THROTTLE_USER_PER_MINUTE": "600000",
+    "THROTTLE_ADDRESS_PER_MINUTE": "600000",
+    "FAILED_LOGINS_PER_NAME": "20",
+    "FAILED_LOGINS_PER_ADDRESS": "1000",
+}
+# It serves on loopback alone, without TLS, whatever .env has for Docker Compose.
+WITHOUT_TLS = {"HTTPS": "false", "HTTPS_PROXY_HEADER": "", "HSTS_SECONDS": "0"}
 # The settings that a person may give: manage.py in a second terminal is to follow them as well.
 SETTINGS = (
     *(
@@ -36,7 +52,10 @@ SETTINGS = (
         "KAFKA_CONSUMER",
         "COUPON_QUEUE",
         "CURRENCY",
+        "PAYMENT_PROVIDER",
+        "PRODUCT_CACHE",
     ),
+    *("NUM_PROXIES", "FAILED_LOGIN_WINDOW_SECONDS"),
     *("EMAIL_URL", "TELEGRAM_BOT_TOKEN", "TELEGRAM_CHAT_ID", "TELEGRAM_API_URL"),
     *("ORDER_STOCK_TIMEOUT_SECONDS", "ORDER_PAYMENT_TIMEOUT_SECONDS", "ORDER_CANCEL_WINDOW_HOURS"),
     *(
@@ -124,20 +143,19 @@ def _listen(output: Output) -> socket.socket:
 
 
 def _values(state: State, urls: Mapping[str, str], port: int) -> dict[str, str]:
-    """Return what the environment file holds: what is given from outside comes before what is chosen here."""
+    """Return what the environment file holds: what is given comes before what is chosen here, but for TLS."""
     chosen = {**urls, "SECRET_KEY": state.secret("secret_key"), "PORT": str(port), **DEMO_SETTINGS}
     names = (*engines.VARIABLES, *chosen, *SETTINGS)
     given = {name: os.environ[name] for name in names if os.environ.get(name)}
-    return chosen | given
+    return chosen | given | WITHOUT_TLS
 
 
 def _services(groups: list[str], listener: socket.socket, environment: Mapping[str, str]) -> list[Service]:
     """Return what an order needs: the web, the relay, and one consumer for each group, the dead letters' included."""
     socket_number = listener.fileno()
-    web = ["--bind", f"fd://{socket_number}", "--worker-class", "gthread", "--workers", "2", "--threads", "8"]
-    limits = ["--graceful-timeout", "5", "--no-control-socket"]
+    web = ["-m", "gunicorn", "config.wsgi", "--bind", f"fd://{socket_number}", *WEB_OPTIONS]
     return [
-        replace(_python("web", environment, "-m", "gunicorn", "config.wsgi", *web, *limits), inherits=(socket_number,)),
+        replace(_python("web", environment, *web), inherits=(socket_number,)),
         _python("relay", environment, "manage.py", "relay_outbox"),
         *(_python(f"consumer-{group}", environment, "manage.py", "run_consumer", group) for group in groups),
     ]

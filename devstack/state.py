@@ -50,7 +50,7 @@ class State:
 
     def secret(self, name: str) -> str:
         """Return the secret of this name, generated when first asked for."""
-        return self._keep(name, self._kept.get(name) or secrets.token_hex(24))
+        return self._keep(name, self._kept.get(name) or secrets.token_hex(32))
 
     def port(self, name: str) -> int:
         """Return the port kept under this name; another one where that is taken by now."""

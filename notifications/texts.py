@@ -32,13 +32,13 @@ REASONS = {
     "en": {
         "OUT_OF_STOCK": "There was not enough in stock.",
         "PAYMENT_FAILED": "There was not enough money in your wallet.",
-        "CUSTOMER": "As you wished.",
+        "CUSTOMER": "It was cancelled on request.",
         "TIMEOUT": "It could not be finished in time.",
     },
     "ko": {
         "OUT_OF_STOCK": "재고가 부족했습니다.",
         "PAYMENT_FAILED": "지갑의 잔액이 부족했습니다.",
-        "CUSTOMER": "요청하신 대로 취소했습니다.",
+        "CUSTOMER": "요청에 따라 취소되었습니다.",
         "TIMEOUT": "제시간에 처리하지 못했습니다.",
     },
 }

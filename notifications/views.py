@@ -30,7 +30,7 @@ class UnreadFirst(NewestFirst):
 
     def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
         page = super().get_paginated_response_schema(schema)
-        page["properties"]["unread"] = {"type": "integer", "examples": [3]}
+        page["properties"]["unread"] = {"type": "integer", "example": 1}
         page["required"].append("unread")
         return page
 

@@ -19,17 +19,17 @@ GRACE_SECONDS = 60
 
 CHECKS = {
     # ── Stock, per SKU ───────────────────────────────────────────────────────────────────────────────────────────
-    "on hand = received - sold": """
-        SELECT product.sku, COALESCE(receipt.units, 0) - COALESCE(reservation.sold, 0), level.on_hand, NULL
+    "on hand = received - sold + returned": """
+        SELECT product.sku, COALESCE(movement.units, 0), level.on_hand, NULL
         FROM stock_product product
         LEFT JOIN stock_level level ON level.product_id = product.sku
         LEFT JOIN (
-            SELECT product_id, SUM(quantity) AS units FROM stock_receipt GROUP BY product_id
-        ) receipt ON receipt.product_id = product.sku
-        LEFT JOIN (
-            SELECT product_id, SUM(quantity) AS sold FROM stock_reservation WHERE status = 'SOLD' GROUP BY product_id
-        ) reservation ON reservation.product_id = product.sku
-        WHERE level.on_hand IS DISTINCT FROM COALESCE(receipt.units, 0) - COALESCE(reservation.sold, 0)
+            SELECT product_id, SUM(CASE kind WHEN 'SOLD' THEN -quantity ELSE quantity END) AS units
+            FROM stock_movement
+            WHERE kind IN ('RECEIVED', 'SOLD', 'RETURNED')
+            GROUP BY product_id
+        ) movement ON movement.product_id = product.sku
+        WHERE level.on_hand IS DISTINCT FROM COALESCE(movement.units, 0)
     """,
     "reserved = open reservations": """
         SELECT product.sku, COALESCE(reservation.held, 0), level.reserved, NULL
@@ -45,6 +45,29 @@ CHECKS = {
         FROM stock_level
         WHERE LEAST(on_hand, reserved, on_hand - reserved) < 0
     """,
+    # A line was reserved, and then perhaps released, or sold and perhaps returned.
+    "a reservation's movements tell what became of it": """
+        SELECT
+            COALESCE(reservation.order_id, movement.order_id) || ' '
+                || COALESCE(reservation.product_id, movement.product_id),
+            COALESCE(reservation.status || ' ' || reservation.quantity, 'no movements'),
+            COALESCE(movement.held || ' held, ' || movement.sold || ' sold', 'no movements'),
+            NULL
+        FROM stock_reservation reservation
+        FULL JOIN (
+            SELECT
+                order_id,
+                product_id,
+                SUM(CASE kind WHEN 'RESERVED' THEN quantity WHEN 'RETURNED' THEN 0 ELSE -quantity END) AS held,
+                SUM(CASE kind WHEN 'SOLD' THEN quantity WHEN 'RETURNED' THEN -quantity ELSE 0 END) AS sold
+            FROM stock_movement
+            WHERE order_id IS NOT NULL
+            GROUP BY order_id, product_id
+        ) movement ON movement.order_id = reservation.order_id AND movement.product_id = reservation.product_id
+        WHERE movement.held IS DISTINCT FROM CASE reservation.status WHEN 'HELD' THEN reservation.quantity ELSE 0 END
+            OR movement.sold IS DISTINCT FROM CASE reservation.status WHEN 'SOLD' THEN reservation.quantity ELSE 0 END
+            OR reservation.order_id IS NULL
+    """,
     # ── Money, per wallet ────────────────────────────────────────────────────────────────────────────────────────
     "balance = sum of entries": """
         SELECT wallet.user_id, COALESCE(entry.amount, 0), wallet.balance, NULL
@@ -57,29 +80,61 @@ CHECKS = {
     "a balance is never below zero": """
         SELECT user_id, 0, balance, NULL FROM payments_wallet WHERE balance < 0
     """,
-    "captured - refunded = the order's entries": """
+    # A provider that is not the wallet keeps its own books; one that builds on it may have entries.
+    "captured - refunded = the order's entries if its wallet pays": """
         SELECT
             COALESCE(payment.order_id, entry.order_id),
-            COALESCE(-entry.amount, 0),
             COALESCE(payment.captured - payment.refunded, 0),
+            COALESCE(-entry.amount, 0),
             NULL
         FROM payments_payment payment
         FULL JOIN (
             SELECT order_id, SUM(amount) AS amount FROM payments_entry WHERE order_id IS NOT NULL GROUP BY order_id
         ) entry ON entry.order_id = payment.order_id
         WHERE COALESCE(payment.captured - payment.refunded, 0) <> COALESCE(-entry.amount, 0)
+            AND (entry.order_id IS NOT NULL OR payment.provider = 'payments.providers.WalletProvider')
     """,
     # ── Orders, across the apps ──────────────────────────────────────────────────────────────────────────────────
     "captured - refunded = the order's total if completed, 0 if cancelled": """
-        SELECT "order".id, expected.amount, COALESCE(-entry.amount, 0), "order".updated_at
+        SELECT
+            "order".id,
+            expected.amount,
+            COALESCE(payment.captured - payment.refunded, 0),
+            GREATEST("order".updated_at, payment.updated_at)
         FROM orders_order "order"
         CROSS JOIN LATERAL (
             SELECT CASE "order".status WHEN 'COMPLETED' THEN "order".total ELSE 0 END AS amount
         ) expected
-        LEFT JOIN (
-            SELECT order_id, SUM(amount) AS amount FROM payments_entry WHERE order_id IS NOT NULL GROUP BY order_id
-        ) entry ON entry.order_id = "order".id
-        WHERE "order".status IN ('COMPLETED', 'CANCELLED') AND COALESCE(-entry.amount, 0) <> expected.amount
+        LEFT JOIN payments_payment payment ON payment.order_id = "order".id
+        WHERE "order".status IN ('COMPLETED', 'CANCELLED')
+            AND COALESCE(payment.captured - payment.refunded, 0) <> expected.amount
+    """,
+    # But for the mark of one that was cancelled before it asked, whose amount is 0.
+    "a payment is of its order's total, currency and customer": """
+        SELECT
+            "order".id,
+            "order".total || ' ' || "order".currency || ' of ' || "order".customer_id,
+            payment.amount || ' ' || payment.currency || ' of ' || payment.user_id,
+            NULL
+        FROM payments_payment payment
+        JOIN orders_order "order" ON "order".id = payment.order_id
+        WHERE ("order".total, "order".currency, "order".customer_id)
+            <> (payment.amount, payment.currency, payment.user_id)
+            AND (payment.status <> 'CANCELLED' OR payment.amount <> 0)
+    """,
+    "stock is taken for every line of an order, or for none": """
+        SELECT
+            order_id || ' ' || sku,
+            COALESCE(line.quantity, 0),
+            COALESCE(reservation.quantity, 0),
+            NULL
+        FROM orders_line line
+        FULL JOIN (
+            SELECT order_id, product_id AS sku, quantity FROM stock_reservation
+        ) reservation USING (order_id, sku)
+        WHERE line.quantity IS DISTINCT FROM reservation.quantity
+            AND order_id IN (SELECT order_id FROM stock_reservation)
+            AND order_id IN (SELECT id FROM orders_order)
     """,
     "sold = the order's lines if completed, nothing taken if cancelled": """
         SELECT
@@ -87,14 +142,14 @@ CHECKS = {
             COALESCE(line.quantity, 0),
             CASE WHEN "order".status = 'COMPLETED' AND taken.status = 'HELD' THEN 0
                 ELSE COALESCE(taken.quantity, 0) END,
-            "order".updated_at
+            GREATEST("order".updated_at, taken.updated_at)
         FROM (
             SELECT line.order_id, line.sku, line.quantity
             FROM orders_line line
             JOIN orders_order completed ON completed.id = line.order_id AND completed.status = 'COMPLETED'
         ) line
         FULL JOIN (
-            SELECT order_id, product_id AS sku, quantity, status
+            SELECT order_id, product_id AS sku, quantity, status, updated_at
             FROM stock_reservation
             WHERE status IN ('HELD', 'SOLD')
         ) taken USING (order_id, sku)
@@ -106,7 +161,7 @@ CHECKS = {
     "money and stock are taken for orders that there are": """
         SELECT taken.order_id, 0, COUNT(*), NULL
         FROM (
-            SELECT order_id FROM payments_entry WHERE order_id IS NOT NULL
+            SELECT order_id FROM payments_payment WHERE captured > 0
             UNION ALL
             SELECT order_id FROM stock_reservation
         ) taken

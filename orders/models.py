@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
+import pgtrigger
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
@@ -74,6 +75,7 @@ class Order(models.Model):
 
     class Meta:
         ordering = ["-id"]
+        permissions = [("cancel_order", "Can cancel orders")]
         indexes = [
             models.Index(fields=["customer", "-created_at"], name="order_newest_of_customer"),
             models.Index(fields=["deadline_at"], condition=models.Q(deadline_at__isnull=False), name="order_deadline"),
@@ -100,6 +102,20 @@ class Order(models.Model):
             ),
             models.CheckConstraint(
                 condition=models.Q(total__gte=0, discount__gte=0), name="order_amounts_not_negative"
+            ),
+        ]
+        triggers = [
+            pgtrigger.FSM(
+                name="one_way",
+                field="status",
+                condition=pgtrigger.AnyChange("status"),
+                transitions=[
+                    ("PENDING", "AWAITING_PAYMENT"),
+                    ("PENDING", "CANCELLED"),
+                    ("AWAITING_PAYMENT", "COMPLETED"),
+                    ("AWAITING_PAYMENT", "CANCELLED"),
+                    ("COMPLETED", "CANCELLED"),
+                ],
             ),
         ]
 
@@ -148,7 +164,8 @@ class Step(models.Model):
 
     class Meta:
         ordering = ["id"]
-        constraints = [models.UniqueConstraint(fields=["order", "event_id"], name="step_once")]
+        # The event first, so that this finds the orders of an event too.
+        constraints = [models.UniqueConstraint(fields=["event_id", "order"], name="step_once")]
 
     def __str__(self) -> str:
         return self.event_type

@@ -5,6 +5,7 @@ from typing import Any
 from rest_framework import serializers
 
 from config.api import Money, StrictSerializer, Text, WholeNumber
+from config.describing import example
 from orders.models import MAX_LINES, MAX_QUANTITY, Line, Order, Step
 
 
@@ -15,6 +16,7 @@ class Item(StrictSerializer):
     quantity = WholeNumber(min_value=1, max_value=MAX_QUANTITY)
 
 
+@example(items=[{"sku": "A001", "quantity": 2}])
 class NewOrder(StrictSerializer):
     """Each SKU stands in one line."""
 
@@ -45,6 +47,17 @@ class LineOut(serializers.ModelSerializer[Line]):
         read_only_fields = fields
 
 
+@example(
+    id="0192d5a0-7d3c-7e7c-8b2a-5a3e6c1d9f00",
+    status="PENDING",
+    cancel_reason=None,
+    total="25.00",
+    discount="0.00",
+    currency="USD",
+    items=[{"sku": "A001", "name": "Lamp", "quantity": 2, "unit_price": "12.50"}],
+    created_at="2026-11-21T21:15:00.000000Z",
+    updated_at="2026-11-21T21:15:00.000000Z",
+)
 class OrderOut(serializers.ModelSerializer[Order]):
     total = Money(read_only=True)
     discount = Money(read_only=True)
@@ -73,5 +86,15 @@ class StepOut(serializers.ModelSerializer[Step]):
         read_only_fields = fields
 
 
+@example(
+    steps=[
+        {
+            "event_type": "order.created",
+            "event_id": "0192d5a0-7d3c-7e7c-8b2a-5a3e6c1d9f04",
+            "at": "2026-11-21T21:15:00.000000Z",
+            "details": {"total": "25.00", "currency": "USD"},
+        }
+    ]
+)
 class Timeline(serializers.Serializer[Any]):
     steps = StepOut(many=True)

@@ -12,28 +12,35 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from config.api import Nothing, user_id
+from config.describing import refuses
+from config.idempotency import idempotent
 from orders import serializers, services
 from orders.models import Order
 
-LOCATION = OpenApiParameter("Location", str, OpenApiParameter.HEADER, response=[202], description="The order's path.")
+LOCATION = OpenApiParameter(
+    "Location", str, OpenApiParameter.HEADER, required=True, response=[202], description="The order's path."
+)
 
 
 class Orders(ListAPIView[Order]):
     serializer_class = serializers.OrderOut
+    filters = serializers.OrderFilter
     # For the schema.
     queryset = Order.objects.none()
 
     def get_queryset(self) -> QuerySet[Order]:
-        wanted = serializers.OrderFilter(data=self.request.query_params)
+        # As a dictionary, or what is empty would count as not given.
+        wanted = self.filters(data=self.request.query_params.dict())
         wanted.is_valid(raise_exception=True)
         return Order.objects.of(user_id(self.request)).filter(**wanted.validated_data).with_lines()
 
-    @extend_schema(parameters=[serializers.OrderFilter])
     def get(self, request: Request) -> Response:
         """List one's orders, the newest first."""
         return super().get(request)
 
+    @refuses("duplicate_sku", "unknown_sku")
     @extend_schema(request=serializers.NewOrder, responses={202: serializers.OrderOut}, parameters=[LOCATION])
+    @idempotent
     def post(self, request: Request) -> Response:
         """Place an order at today's prices. What becomes of it, its status and its timeline tell."""
         order = services.place(customer_id=user_id(request), **serializers.NewOrder.read(request))
@@ -60,6 +67,7 @@ class Timeline(APIView):
 
 
 class Cancel(APIView):
+    @refuses("already_cancelled", "cancel_window_closed")
     @extend_schema(request=Nothing, responses={202: serializers.OrderOut})
     def post(self, request: Request, pk: UUID) -> Response:
         """Cancel an order. What it held goes back to stock, what was paid to the wallet."""

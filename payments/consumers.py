@@ -10,9 +10,11 @@ consumer_group("payments", ordered=True)
 
 @handles(OrderReserved, group="payments", bulk=True)
 def capture_for_reserved_orders(events: list[OrderReserved]) -> None:
-    services.capture(requests=[CaptureRequest(event.order_id, event.customer_id, event.amount) for event in events])
+    services.capture(
+        requests=[CaptureRequest(event.order_id, event.customer_id, event.amount, event.currency) for event in events]
+    )
 
 
 @handles(OrderCancelled, group="payments", bulk=True)
 def refund_cancelled_orders(events: list[OrderCancelled]) -> None:
-    services.refund(requests=[RefundRequest(event.order_id, event.customer_id) for event in events])
+    services.refund(requests=[RefundRequest(event.order_id, event.customer_id, event.currency) for event in events])

@@ -9,7 +9,7 @@ PAYMENT = Topic("payment-events")
 
 
 class PaymentSucceeded(Event, topic=PAYMENT, type="payment.succeeded", key="order_id"):
-    """The amount was taken from the customer's wallet."""
+    """The amount was taken from the customer."""
 
     order_id: UUID
     customer_id: UUID
@@ -18,7 +18,7 @@ class PaymentSucceeded(Event, topic=PAYMENT, type="payment.succeeded", key="orde
 
 
 class PaymentFailed(Event, topic=PAYMENT, type="payment.failed", key="order_id"):
-    """Nothing was taken. The reason is a code: insufficient_funds."""
+    """Nothing was taken. The reason is a code: insufficient_funds, currency_mismatch, or one of the provider's own."""
 
     order_id: UUID
     customer_id: UUID
@@ -28,7 +28,7 @@ class PaymentFailed(Event, topic=PAYMENT, type="payment.failed", key="order_id")
 
 
 class PaymentRefunded(Event, topic=PAYMENT, type="payment.refunded", key="order_id"):
-    """What had been taken went back into the wallet."""
+    """What had been taken went back to the customer."""
 
     order_id: UUID
     customer_id: UUID

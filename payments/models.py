@@ -4,8 +4,10 @@ from collections.abc import Iterable
 from decimal import Decimal
 from uuid import UUID
 
+import pgtrigger
 from django.conf import settings
 from django.db import models
+from django.db.models.functions import Now
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
@@ -36,7 +38,10 @@ class Wallet(models.Model):
     objects = WalletQuerySet.as_manager()
 
     class Meta:
+        permissions = [("deposit_wallet", "Can pay into wallets")]
         constraints = [models.CheckConstraint(condition=models.Q(balance__gte=0), name="wallet_balance_not_negative")]
+        # All entries are in it.
+        triggers = [pgtrigger.ReadOnly(name="keep_currency", fields=["currency"])]
 
     def __str__(self) -> str:
         return f"{self.balance} {self.currency}"
@@ -81,6 +86,7 @@ class Entry(models.Model):
                 name="entry_fits_its_kind",
             ),
         ]
+        triggers = [pgtrigger.Protect(name="append_only", operation=pgtrigger.Update | pgtrigger.Delete)]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.amount}"
@@ -92,22 +98,43 @@ class PaymentQuerySet(models.QuerySet["Payment"]):
         payments = self.filter(pk__in=set(order_ids)).order_by("pk").select_for_update(no_key=True)
         return {payment.pk: payment for payment in payments}
 
+    def lock_due(self, limit: int) -> list["Payment"]:
+        """Return payments whose provider is to be asked now, the longest due first, locked until the transaction ends.
+
+        Those that somebody else holds are left out: they are being taken or decided.
+        """
+        due = self.filter(due_at__lte=Now()).order_by("due_at")
+        return list(due.select_for_update(no_key=True, skip_locked=True)[:limit])
+
 
 class Payment(models.Model):
     """What an order asked for, and what became of it."""
 
     class Status(models.TextChoices):
+        PENDING = "PENDING"  # the provider is to be asked for the amount, or its answer is not known
+        CANCELLING = "CANCELLING"  # likewise, but the order was cancelled: what is captured goes back at once
         SUCCEEDED = "SUCCEEDED"
         FAILED = "FAILED"
+        REFUNDING = "REFUNDING"  # captured, and the provider is to be asked to give it back
         REFUNDED = "REFUNDED"
-        CANCELLED = "CANCELLED"  # the order was cancelled before it asked: nothing will be captured
+        CANCELLED = "CANCELLED"  # the order was cancelled before the provider was asked: nothing will be captured
 
     order_id = models.UUIDField(primary_key=True)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="payments")
+    # Zero where the order was cancelled before it asked.
     amount = models.DecimalField(max_digits=20, decimal_places=2)
+    currency = models.CharField(max_length=3)
     captured = models.DecimalField(max_digits=20, decimal_places=2, default=Decimal("0.00"))
     refunded = models.DecimalField(max_digits=20, decimal_places=2, default=Decimal("0.00"))
     status = models.CharField(max_length=10, choices=Status)
+    # The dotted path of the class that takes the amount, and gives it back, whatever the setting is by then. Blank:
+    # nobody was to be asked.
+    provider = models.CharField(max_length=200, blank=True)
+    # When the provider is asked, or asked again unless it has answered until then. Null: there is nothing to ask.
+    due_at = models.DateTimeField(null=True, blank=True)
+    # How often it was asked for what it is to do now, and what went wrong the last time.
+    attempts = models.PositiveIntegerField(default=0)
+    error = models.TextField(blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(default=timezone.now, editable=False)
 
@@ -115,13 +142,43 @@ class Payment(models.Model):
 
     class Meta:
         ordering = ["-order_id"]
+        indexes = [
+            models.Index(fields=["due_at"], condition=models.Q(due_at__isnull=False), name="payment_due"),
+        ]
         constraints = [
             models.CheckConstraint(
-                condition=models.Q(status="SUCCEEDED", captured=models.F("amount"), refunded=0)
+                condition=models.Q(status__in=["SUCCEEDED", "REFUNDING"], captured=models.F("amount"), refunded=0)
                 | models.Q(status="REFUNDED", captured=models.F("amount"), refunded=models.F("captured"))
-                | models.Q(status__in=["FAILED", "CANCELLED"], captured=0, refunded=0),
+                | models.Q(status__in=["PENDING", "CANCELLING", "FAILED", "CANCELLED"], captured=0, refunded=0),
                 name="payment_amounts_fit_status",
             ),
+            models.CheckConstraint(
+                condition=models.Q(status__in=["PENDING", "CANCELLING", "REFUNDING"], due_at__isnull=False)
+                | models.Q(status__in=["SUCCEEDED", "FAILED", "REFUNDED", "CANCELLED"], due_at__isnull=True),
+                name="payment_due_unless_settled",
+            ),
+        ]
+        triggers = [
+            # A payment goes one way, so that nothing is captured or given back a second time.
+            pgtrigger.FSM(
+                name="one_way",
+                field="status",
+                condition=pgtrigger.AnyChange("status"),
+                transitions=[
+                    ("PENDING", "SUCCEEDED"),
+                    ("PENDING", "FAILED"),
+                    ("PENDING", "CANCELLING"),
+                    ("PENDING", "CANCELLED"),
+                    ("CANCELLING", "REFUNDING"),
+                    ("CANCELLING", "FAILED"),
+                    ("SUCCEEDED", "REFUNDING"),
+                    ("SUCCEEDED", "REFUNDED"),
+                    ("REFUNDING", "REFUNDED"),
+                ],
+            ),
+            # What was asked for, of whom and by whom, stays.
+            pgtrigger.ReadOnly(name="keep_terms", fields=["user", "amount", "currency", "provider"]),
+            pgtrigger.Protect(name="never_deleted", operation=pgtrigger.Delete),
         ]
 
     def __str__(self) -> str:

@@ -7,9 +7,11 @@ from rest_framework import serializers
 from rest_framework.exceptions import PermissionDenied
 
 from config.api import Money, StrictSerializer, Text
+from config.describing import example
 from payments.models import Entry, Wallet
 
 
+@example(amount="100.00")
 class Deposit(StrictSerializer):
     """Into one's own wallet, or, by staff, into that of `username`."""
 
@@ -29,6 +31,7 @@ class Deposit(StrictSerializer):
         return user.pk
 
 
+@example(balance="100.00", currency="USD")
 class WalletOut(serializers.ModelSerializer[Wallet]):
     balance = Money(read_only=True)
 
@@ -38,6 +41,14 @@ class WalletOut(serializers.ModelSerializer[Wallet]):
         read_only_fields = fields
 
 
+@example(
+    id="0192d5a0-7d3c-7e7c-8b2a-5a3e6c1d9f05",
+    kind="DEPOSIT",
+    amount="100.00",
+    currency="USD",
+    order_id=None,
+    created_at="2026-11-21T21:00:00.000000Z",
+)
 class EntryOut(serializers.ModelSerializer[Entry]):
     amount = Money(read_only=True)
     currency = serializers.CharField(source="wallet.currency", read_only=True)

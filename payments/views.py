@@ -10,6 +10,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from config.api import user_id
+from config.describing import refuses
+from config.idempotency import idempotent
 from payments import serializers, services
 from payments.models import Entry, Wallet
 
@@ -44,7 +46,9 @@ class MayDeposit(IsAuthenticated):
 class Deposits(APIView):
     permission_classes = [MayDeposit]
 
+    @refuses("currency_mismatch")
     @extend_schema(request=serializers.Deposit, responses={201: serializers.EntryOut})
+    @idempotent
     def post(self, request: Request) -> Response:
         """Pay into one's own wallet, or, as staff, into anybody's."""
         entry = services.deposit(**{"user_id": user_id(request), **serializers.Deposit.read(request)})

@@ -1,12 +1,19 @@
-"""Products, their levels, and every unit that came in or was set aside."""
+"""Products, their levels, and every unit that came, went or was set aside."""
 
 from collections.abc import Iterable
 from uuid import UUID
 
+import pgtrigger
 from django.conf import settings
+from django.core.validators import RegexValidator
 from django.db import models
 from django.utils import timezone
 from uuid_utils.compat import uuid7
+
+# What needs no escape in a path.
+plain = RegexValidator(
+    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z", "Write up to 64 letters A to Z, digits, '.', '_' and '-', no mark first."
+)
 
 
 class ProductQuerySet(models.QuerySet["Product"]):
@@ -30,7 +37,7 @@ class ProductQuerySet(models.QuerySet["Product"]):
 class Product(models.Model):
     """What customers can order."""
 
-    sku = models.CharField("SKU", max_length=64, primary_key=True)
+    sku = models.CharField("SKU", max_length=64, primary_key=True, validators=[plain])
     name = models.CharField(max_length=200)
     # In settings.CURRENCY, for one unit.
     price = models.DecimalField(max_digits=12, decimal_places=2)
@@ -42,6 +49,7 @@ class Product(models.Model):
 
     class Meta:
         ordering = ["sku"]
+        permissions = [("receive_product", "Can take in goods")]
         constraints = [
             models.CheckConstraint(condition=~models.Q(sku=""), name="product_has_sku"),
             models.CheckConstraint(condition=models.Q(price__gt=0), name="product_price_above_zero"),
@@ -71,6 +79,8 @@ class Level(models.Model):
     product = models.OneToOneField(Product, on_delete=models.PROTECT, primary_key=True, related_name="level")
     on_hand = models.BigIntegerField(default=0)
     reserved = models.BigIntegerField(default=0)
+    # Grows by one with each change of the level or the product, so that an old page of it is known to be old.
+    version = models.BigIntegerField(default=1)
 
     objects = LevelQuerySet.as_manager()
 
@@ -91,23 +101,51 @@ class Level(models.Model):
         return self.on_hand - self.reserved
 
 
-class Receipt(models.Model):
-    """Units that came in. Never changed."""
+class Movement(models.Model):
+    """Units that came, went or were set aside: the ledger. Only added, never changed, together with the level.
+
+    Of a product, on hand = RECEIVED - SOLD + RETURNED and reserved = RESERVED - RELEASED - SOLD.
+    """
+
+    class Kind(models.TextChoices):
+        RECEIVED = "RECEIVED"  # came in
+        RESERVED = "RESERVED"  # set aside for an order
+        RELEASED = "RELEASED"  # set aside no longer
+        SOLD = "SOLD"  # left, out of what was set aside
+        RETURNED = "RETURNED"  # sold, and back on hand
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    product = models.ForeignKey(Product, on_delete=models.PROTECT, related_name="receipts")
+    product = models.ForeignKey(Product, on_delete=models.PROTECT, related_name="movements", db_index=False)
+    kind = models.CharField(max_length=10, choices=Kind)
     quantity = models.PositiveIntegerField()
-    received_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    order_id = models.UUIDField(null=True, blank=True)
+    # Who took in the units. Null for what orders did, and where nobody said.
+    by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+", db_index=False
     )
-    received_at = models.DateTimeField(default=timezone.now, editable=False)
+    at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
         ordering = ["-id"]
-        constraints = [models.CheckConstraint(condition=models.Q(quantity__gt=0), name="receipt_quantity_above_zero")]
+        indexes = [
+            # A product's movements, the newest first.
+            models.Index(fields=["product", "-id"], name="movement_of_product"),
+            models.Index(fields=["by"], condition=models.Q(by__isnull=False), name="movement_by"),
+        ]
+        constraints = [
+            # No line of an order is reserved, sold, released or returned twice. Null, a receipt, equals no other.
+            models.UniqueConstraint(fields=["order_id", "product", "kind"], name="movement_once"),
+            models.CheckConstraint(condition=models.Q(quantity__gt=0), name="movement_quantity_above_zero"),
+            models.CheckConstraint(
+                condition=models.Q(kind="RECEIVED", order_id=None)
+                | models.Q(kind__in=["RESERVED", "RELEASED", "SOLD", "RETURNED"], order_id__isnull=False, by=None),
+                name="movement_fits_its_kind",
+            ),
+        ]
+        triggers = [pgtrigger.Protect(name="append_only", operation=pgtrigger.Update | pgtrigger.Delete)]
 
     def __str__(self) -> str:
-        return f"{self.quantity} of {self.product_id}"
+        return f"{self.kind} {self.quantity} of {self.product_id}"
 
 
 class ReservationQuerySet(models.QuerySet["Reservation"]):
@@ -151,6 +189,14 @@ class Reservation(models.Model):
             models.CheckConstraint(condition=models.Q(quantity__gt=0), name="reservation_quantity_above_zero"),
             models.CheckConstraint(
                 condition=models.Q(status__in=["HELD", "SOLD", "RELEASED"]), name="reservation_status_known"
+            ),
+        ]
+        triggers = [
+            pgtrigger.FSM(
+                name="one_way",
+                field="status",
+                condition=pgtrigger.AnyChange("status"),
+                transitions=[("HELD", "SOLD"), ("HELD", "RELEASED"), ("SOLD", "RELEASED")],
             ),
         ]
 

@@ -4,7 +4,8 @@ from django.urls import path, re_path
 
 from stock import views
 
-# A SKU made in the admin may hold anything but a slash; PostgreSQL's text holds no NUL.
+# Any that a product may have, and more, so that those too are answered as ones that there are not. PostgreSQL's text
+# holds no NUL.
 SKU = r"(?P<sku>[^/\x00]{1,64})"
 
 urlpatterns = [

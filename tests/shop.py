@@ -21,8 +21,8 @@ class Customer:
         token = call(http, "POST", "auth/token/", json={"username": username, "password": password}).json()["token"]
         self._headers = {"Authorization": f"Token {token}"}
 
-    def call(self, method: str, path: str, **options: Any) -> httpx.Response:
-        return call(self._http, method, path, headers=self._headers, **options)
+    def call(self, method: str, path: str, *, headers: dict[str, str] | None = None, **options: Any) -> httpx.Response:
+        return call(self._http, method, path, headers={**self._headers, **(headers or {})}, **options)
 
     def deposit(self, amount: str) -> None:
         assert self.call("POST", "wallet/deposits/", json={"amount": amount}).status_code == 201

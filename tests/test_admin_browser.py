@@ -1,12 +1,10 @@
-"""Dead letters as a person meets them: every process of `make run`, and the admin in a real browser."""
+"""The admin as a person meets it: every process of `make run`, and a real browser."""
 
-import os
-import shutil
 from collections.abc import Iterator
 
 import psycopg
 import pytest
-from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from tests.conftest import wait_until
 
@@ -45,22 +43,6 @@ def database(stack) -> Iterator[Database]:
     database = Database(stack.settings["DATABASE_URL"])
     yield database
     database.close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        try:
-            browser = playwright.chromium.launch(
-                # Of the system, if it has one; else that of `playwright install chromium`.
-                executable_path=shutil.which("chromium") or shutil.which("google-chrome"),
-                # Chromium has no sandbox for root.
-                args=["--no-sandbox"] if os.geteuid() == 0 else [],
-            )
-        except Error as error:
-            pytest.skip(f"no Chromium: {error}")
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -163,3 +145,54 @@ def test_a_letter_is_discarded_with_a_reason(shop, stack, database, admin):
     expect(admin.get_by_text("Discarded. Reason: ordered by mistake")).to_be_visible()
     assert database.execute(LETTERS, order_id.encode())[0][1] == "DISCARDED"
     assert customer.call("POST", f"orders/{order_id}/cancel/").status_code == 202
+
+
+def test_an_order_is_cancelled_on_its_page_and_its_timeline_leads_to_each_event_and_back(shop, stack, admin):
+    before = shop.available("A006")
+    customer = shop.customer(money="10000.00")
+    order_id = customer.place(A006=2)
+    assert customer.final(order_id)["status"] == "COMPLETED"
+
+    admin.goto(f"{stack.address}/admin/orders/order/?q={order_id}")
+    admin.get_by_role("link", name=order_id).click()
+    admin.get_by_role("link", name="Cancel this order").click()
+    expect(admin.get_by_role("heading", name=order_id)).to_contain_text("completed")
+    admin.get_by_role("button", name="Cancel this order").click()
+    expect(admin.get_by_text("Cancelled the order.")).to_be_visible()
+    expect(admin.get_by_role("link", name="Cancel this order")).to_have_count(0)
+
+    customer.wait_for_step(order_id, "payment.refunded")
+    customer.wait_for_step(order_id, "stock.released")
+    assert customer.balance() == "10000.00"
+    assert shop.available("A006") == before
+    admin.reload()
+    expect(admin.get_by_role("row").filter(has_text="REFUND").first).to_be_visible()
+    admin.get_by_role("link", name="order.cancelled").click()
+    expect(admin.get_by_role("row").filter(has_text="stock").filter(has_text="Applied")).to_be_visible()
+    admin.get_by_role("link", name=f"Order {order_id}").click()
+    expect(admin.get_by_role("heading", name=order_id)).to_be_visible()
+
+
+def test_a_deposit_that_is_clicked_twice_is_made_once(shop, stack, admin):
+    customer = shop.customer()
+    user_id = customer.call("GET", "users/me/").json()["id"]
+
+    admin.goto(f"{stack.address}/admin/payments/wallet/{user_id}/change/")
+    admin.get_by_role("link", name="Deposit").click()
+    admin.get_by_label("Amount").fill("12.50")
+    admin.get_by_role("button", name="Deposit").dblclick()
+    expect(admin.get_by_role("heading", name="12.50 USD")).to_be_visible()
+
+    assert customer.balance() == "12.50"
+
+
+def test_goods_are_received_on_the_page_of_a_product(shop, stack, admin):
+    before = shop.available("A010")
+    admin.goto(f"{stack.address}/admin/stock/product/A010/change/")
+    admin.get_by_role("link", name="Goods received").click()
+    admin.get_by_label("Quantity").fill("3")
+    admin.get_by_role("button", name="Goods received").click()
+
+    expect(admin.get_by_text("Received 3 units of A010.")).to_be_visible()
+    expect(admin.get_by_role("row").filter(has_text="RECEIVED").first).to_contain_text("admin")
+    assert shop.available("A010") == before + 3

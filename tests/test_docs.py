@@ -140,5 +140,5 @@ def test_the_first_order_is_one_block_that_a_script_can_take():
 
 
 def test_make_run_hands_every_setting_on_to_a_second_terminal():
-    written = {*run.SETTINGS, *engines.VARIABLES, *run.DEMO_SETTINGS, "SECRET_KEY", "PORT"}
+    written = {*run.SETTINGS, *engines.VARIABLES, *run.DEMO_SETTINGS, *run.WITHOUT_TLS, "SECRET_KEY", "PORT"}
     assert variables().keys() - {"ENV_FILE"} <= written

@@ -2,11 +2,15 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from threading import Event
 
 import pytest
 
+from devstack.valkey import answers
+from stock.pages import PAGE_SECONDS
 from tests.conftest import Stack, wait_until
 from tests.shop import Customer, Shop
 
@@ -78,6 +82,49 @@ def test_workers_stop_in_time_while_kafka_hangs(shop: Shop, stack: Stack, custom
         wait_until(lambda: not any(is_alive(pid) for pid in asked), seconds=10)
     assert len(asked) == len(workers)
     shop.wait_until_all_is_final(seconds=60)
+
+
+@pytest.mark.parametrize("how", ["hangs", "is gone"])
+def test_orders_go_on_without_redis_and_the_pages_of_products_are_right_again(
+    shop: Shop, stack: Stack, customers: list[Customer], how: str
+):
+    before = shop.available("A008")
+    with without_redis(stack, how):
+        order_ids = [customers[1].place(A008=2) for _ in range(5)]
+        for number, order_id in enumerate(order_ids):
+            assert customers[1].final(order_id)["status"] == "COMPLETED", number
+        wait_until(lambda: shop.available("A008") == before - 10, PAGE_SECONDS)
+    # What Redis still had of this product is older than what happened.
+    wait_until(lambda: shop.available("A008") == before - 10, PAGE_SECONDS)
+    customers[1].final(customers[1].place(A008=1))
+    wait_until(lambda: shop.available("A008") == before - 11, PAGE_SECONDS)
+
+
+@contextmanager
+def without_redis(stack: Stack, how: str) -> Iterator[None]:
+    """Let Redis hang, or be gone, until the block ends."""
+    if how == "hangs":
+        with stack.frozen("valkey"):
+            yield
+        return
+    # It is started again, and is killed again, until the block ends.
+    over = Event()
+
+    def keep_away() -> None:
+        while not over.is_set():
+            if pid := stack.pid("valkey"):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            over.wait(0.05)
+
+    with ThreadPoolExecutor(1) as pool:
+        away = pool.submit(keep_away)
+        try:
+            yield
+        finally:
+            over.set()
+            away.result()
+    wait_until(lambda: answers(stack.settings["REDIS_URL"]))
 
 
 def is_alive(pid: int) -> bool:

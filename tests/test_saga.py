@@ -2,7 +2,12 @@
 
 import re
 import subprocess
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
+from uuid import uuid4
 
 import pytest
 from confluent_kafka import Producer
@@ -92,6 +97,53 @@ def test_a_cancel_at_any_moment_leaves_money_and_stock_where_they_belong(shop):
         return shop.available("A005") == before and float(customer.balance()) == pytest.approx(5000 - price)
 
     wait_until(settled)
+
+
+def test_a_hundred_clients_at_once_buy_the_last_ten_units(shop):
+    sku = f"LAST-{uuid4().hex[:8]}"
+    staff = shop.staff()
+    assert staff.call("POST", "products/", json={"sku": sku, "name": "The last", "price": "9.00"}).status_code == 201
+    assert staff.call("POST", f"products/{sku}/receipts/", json={"quantity": 10}).status_code == 201
+    with ThreadPoolExecutor(10) as pool:
+        customers = list(pool.map(lambda _: shop.customer(money="1000.00"), range(10)))
+    start = Barrier(100)
+
+    def buy(customer):
+        start.wait(60)
+        return customer.place(**{sku: 1})
+
+    with ThreadPoolExecutor(100) as pool:
+        order_ids = list(pool.map(buy, customers * 10))
+
+    orders = [customer.final(order_id) for customer, order_id in zip(customers * 10, order_ids, strict=True)]
+    outcomes = Counter((order["status"], order["cancel_reason"]) for order in orders)
+    assert outcomes == {("COMPLETED", None): 10, ("CANCELLED", "OUT_OF_STOCK"): 90}
+    assert shop.available(sku) == 0
+    assert sum(float(customer.balance()) for customer in customers) == pytest.approx(10_000 - 10 * 9)
+
+
+def test_one_key_sent_fifty_times_at_once_makes_one_order(shop):
+    customer = shop.customer(money="1000.00")
+    body = {"items": [{"sku": "A007", "quantity": 1}]}
+    start = Barrier(50)
+
+    def buy(_):
+        start.wait(60)
+        while True:
+            answer = customer.call("POST", "orders/", json=body, headers={"Idempotency-Key": "once"})
+            if answer.status_code != 409:
+                return answer
+            assert answer.json()["code"] == "idempotency_in_flight"
+            time.sleep(0.2)
+
+    with ThreadPoolExecutor(50) as pool:
+        answers = list(pool.map(buy, range(50)))
+
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert sum("Idempotent-Replayed" in answer.headers for answer in answers) == 49
+    orders = customer.call("GET", "orders/").json()["results"]
+    assert [order["id"] for order in orders] == [answers[0].json()["id"]]
 
 
 def test_a_garbage_record_on_a_topic_stops_nobody(shop, stack):

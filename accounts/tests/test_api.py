@@ -1,5 +1,6 @@
 """Users and tokens over HTTP."""
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -42,9 +43,11 @@ def test_registers_a_user(anybody, outbox):
         ({"username": ["dora"]}, "username"),
         ({"username": None}, "username"),
         ({"email": "nobody"}, "email"),
+        ({"email": 1}, "email"),
         ({"email": "x" * 250 + "@example.com"}, "email"),
         ({"language": "de"}, "language"),
         ({"language": []}, "language"),
+        ({"language": 1}, "language"),
         ({"is_staff": True}, "is_staff"),
     ],
 )
@@ -53,6 +56,22 @@ def test_refuses_a_registration_by_field(anybody, problem, change, field):
     assert problem(response) == (400, "unknown_field" if field == "is_staff" else "invalid")
     assert list(response.json()["errors"]) == [field]
     assert not User.objects.exists()
+
+
+@pytest.mark.parametrize("field", ["email", "language"])
+def test_survives_what_is_nested_nearly_too_deep(anybody, problem, field):
+    body = json.dumps({**DORA, field: "deep"})
+    codes = []
+    # From what is too deep for the parser to the deepest that it takes.
+    for depth in range(1000, 0, -1):
+        nested = body.replace('"deep"', "[" * depth + "]" * depth)
+        answer = anybody.generic("POST", "/api/v1/users/", nested, content_type="application/json")
+        status, code = problem(answer)
+        assert status == 400
+        codes.append(code)
+        if codes.count("invalid") == 50:
+            break
+    assert set(codes) == {"parse_error", "invalid"}
 
 
 def test_names_what_somebody_has_already(anybody, problem):

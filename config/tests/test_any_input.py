@@ -1,6 +1,7 @@
 """No input gives a 500, and every refusal is a problem document."""
 
 import json
+from urllib.parse import quote
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -24,14 +25,38 @@ WRITES = {
     "/api/v1/notifications/read-all/": {},
 }
 PATCHED = {"/api/v1/users/me/", "/api/v1/products/A1/"}
+READS = [
+    "/api/v1/products/{}/",
+    "/api/v1/orders/{}/",
+    "/api/v1/orders/{}/timeline/",
+    "/api/v1/orders/{}/cancel/",
+    "/api/v1/products/{}/receipts/",
+    "/api/v1/notifications/{}/read/",
+]
+LISTS = {
+    "/api/v1/products/": [],
+    "/api/v1/orders/": ["status", "created_after", "created_before"],
+    "/api/v1/wallet/entries/": [],
+    "/api/v1/notifications/": [],
+}
+HEADERS = ["Authorization", "Accept", "Idempotency-Key", "If-Match", "If-None-Match", "X-Forwarded-For", "traceparent"]
 
 # Every sign: surrogates and NUL too.
 texts = st.text(st.characters(exclude_categories=()), max_size=20)
+# What may stand in a path or a query: any bytes, percent-encoded, and times and numbers that nearly are some.
+parts = st.binary(max_size=20).map(quote) | st.sampled_from(
+    ["9" * 400, "-1", "2026-11-21T10:00:00Z", "0001-01-01T00:00:00%2B14:00", "9999-12-31T23:59:59-14:00", "10000-01-01"]
+)
+# As WSGI hands them over: a character for each byte, and no control characters, which no server lets through.
+header_values = st.text(st.characters(max_codepoint=255, exclude_categories=["Cc"]), max_size=300)
 documents = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=8,
 )
+
+
+many = settings(max_examples=25, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def bodies(valid):
@@ -52,10 +77,61 @@ def test_survives(path, api, staff, customer, problem):
     url = path.replace("ORDER", str(order.id))
     method = "PATCH" if path in PATCHED else "POST"
 
-    @settings(max_examples=25, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+    @many
     @given(body=bodies(WRITES[path]))
     def survives(body):
         response = client.generic(method, url, body, content_type="application/json")
+        if response.status_code >= 400:
+            status, _ = problem(response)
+            assert status < 500
+
+    survives()
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PATCH"])
+@pytest.mark.parametrize("path", READS)
+@pytest.mark.django_db
+def test_survives_any_part_of_a_path(path, method, api, staff, problem):
+    client = api(staff)
+
+    @many
+    @given(part=parts)
+    def survives(part):
+        response = client.generic(method, path.format(part), b"{}", content_type="application/json")
+        assert problem(response)[0] in {400, 404, 405}
+
+    survives()
+
+
+@pytest.mark.parametrize("path", LISTS)
+@pytest.mark.django_db
+def test_survives_any_query(path, api, customer, problem):
+    client = api(customer)
+    names = st.sampled_from(["cursor", "page_size", *LISTS[path]]) | parts
+
+    @many
+    @given(query=st.lists(st.tuples(names, parts), max_size=3))
+    def survives(query):
+        response = client.get(path + "?" + "&".join(f"{name}={value}" for name, value in query))
+        if response.status_code >= 400:
+            assert problem(response)[0] in {400, 404}
+
+    survives()
+
+
+@pytest.mark.parametrize("name", HEADERS)
+@pytest.mark.parametrize("call", ["GET /api/v1/products/A1/", "GET /api/v1/orders/", "POST /api/v1/orders/"])
+@pytest.mark.django_db
+def test_survives_any_header(call, name, api, customer, problem):
+    stock.services.add_product(sku="A1", name="Lamp", price="12.50")
+    client = api(customer)
+    method, path = call.split()
+    body = json.dumps({"items": [LINE]}) if method == "POST" else ""
+
+    @many
+    @given(value=header_values)
+    def survives(value):
+        response = client.generic(method, path, body, content_type="application/json", headers={name: value})
         if response.status_code >= 400:
             status, _ = problem(response)
             assert status < 500

@@ -1,11 +1,12 @@
 """What Celery does on time."""
 
-import pytest
+import os
+import subprocess
+import sys
+
 from django.conf import settings
 
 from config import celery_app
-from config.celery import apply_retention
-from outbox.models import FailedMessage
 
 
 def test_knows_every_task_that_is_scheduled():
@@ -13,20 +14,17 @@ def test_knows_every_task_that_is_scheduled():
     assert {entry["task"] for entry in settings.CELERY_BEAT_SCHEDULE.values()} <= celery_app.tasks.keys()
 
 
-@pytest.mark.django_db(transaction=True)
-def test_applies_the_retention():
-    FailedMessage.objects.create(
-        consumer_group="stock",
-        topic="t",
-        partition=0,
-        offset=0,
-        error_class="E",
-        error="",
-        status="PROCESSED",
-        created_at="2020-01-01T00:00:00Z",
-        processed_at="2020-01-01T00:00:00Z",
+def test_no_process_that_is_busy_keeps_a_task_that_another_could_do():
+    assert celery_app.conf.worker_prefetch_multiplier == 1
+
+
+def test_installations_that_share_a_redis_have_queues_of_their_own():
+    ask = "from config import celery_app; print(celery_app.conf.task_default_queue)"
+    told = subprocess.run(
+        [sys.executable, "-c", ask],
+        env={**os.environ, "KAFKA_PREFIX": "blue."},
+        capture_output=True,
+        text=True,
+        check=True,
     )
-
-    apply_retention()
-
-    assert not FailedMessage.objects.exists()
+    assert told.stdout == "blue.celery\n"

@@ -1,19 +1,7 @@
-"""The web's metrics: by route, never by what a client may choose; and served beside the web, not in it."""
-
-import re
-import socket
-import subprocess
-import sys
-from contextlib import closing, contextmanager
-from http.client import HTTPConnection
-from pathlib import Path
+"""The web's metrics: by route, never by what a client may choose."""
 
 import pytest
 from prometheus_client import REGISTRY
-
-from outbox.tests.processes import environment, wait_until
-
-CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def count(**labels) -> float:
@@ -51,63 +39,3 @@ def test_times_requests_and_counts_those_in_progress(client):
 
 def test_the_web_itself_shows_no_metrics(client, db):
     assert client.get("/metrics").status_code == 404
-
-
-def free_ports(number: int) -> list[int]:
-    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    try:
-        return [server.getsockname()[1] for server in servers]
-    finally:
-        for server in servers:
-            server.close()
-
-
-def get(port: int, path: str) -> str:
-    with closing(HTTPConnection("127.0.0.1", port, timeout=10)) as client:
-        try:
-            client.request("GET", path)
-        except ConnectionRefusedError:
-            return ""
-        return client.getresponse().read().decode()
-
-
-@contextmanager
-def gunicorn(port: int, metrics_port: int, **env):
-    command = ["-m", "gunicorn", "config.wsgi", "--bind", f"127.0.0.1:{port}", "--workers", "2", "--no-control-socket"]
-    process = subprocess.Popen(
-        [sys.executable, *command],
-        cwd=CHECKOUT,
-        env={**environment(), "METRICS_PORT": str(metrics_port), **env},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.communicate(timeout=30)
-
-
-def test_gunicorn_serves_what_all_of_its_workers_counted(transactional_db, tmp_path):
-    port, metrics_port = free_ports(2)
-    with gunicorn(port, metrics_port, TMPDIR=str(tmp_path)):
-        wait_until(lambda: get(port, "/healthz"))
-        for _ in range(20):
-            get(port, "/healthz")
-        text = get(metrics_port, "/metrics")
-
-    [counted] = re.findall(r'^http_requests_total\{method="GET",route="/healthz",status="200"\} (\S+)$', text, re.M)
-    assert float(counted) == 21
-    assert "http_requests_in_progress 0.0" in text
-    # What it kept in files is gone.
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_gunicorn_says_in_one_line_that_the_port_of_the_metrics_is_taken(transactional_db, tmp_path):
-    (port,) = free_ports(1)
-    with socket.create_server(("", 0)) as server:
-        taken = server.getsockname()[1]
-        with gunicorn(port, taken, TMPDIR=str(tmp_path)) as process:
-            assert process.wait(30) == 1
-            assert process.stderr.read().splitlines()[-1] == f"METRICS_PORT: port {taken}: Address already in use"
-    assert list(tmp_path.iterdir()) == []

@@ -2,10 +2,12 @@
 
 import json
 from base64 import b64encode
+from io import BytesIO
 from wsgiref.util import setup_testing_defaults
 
 import pytest
 from django.db import connection
+from django.http import HttpResponse
 from django.urls import path
 from rest_framework.views import APIView
 
@@ -23,6 +25,8 @@ class Broken(APIView):
 urlpatterns = [path("api/v1/broken/", Broken.as_view()), *real_urlpatterns]
 
 JSON = "application/json"
+# Parameters in the form of RFC 2231: of a charset that there is not, and one in two forms at once.
+UNREADABLE = ["a*=nope''x", "a*0=x; a*=y"]
 
 
 @pytest.fixture
@@ -34,6 +38,33 @@ def postgres_away(transactional_db):
     yield
     connection.close()
     connection.settings_dict = there
+
+
+@pytest.fixture
+def ask(one_connection):
+    """Return a function that asks the application itself: Django's test client makes its requests otherwise."""
+
+    def send(method, path, body=b"", **environ):
+        answered = {}
+
+        def start_response(status, headers):
+            answered.update(headers, status=int(status.split()[0]))
+
+        environ = {
+            "REQUEST_METHOD": method,
+            "PATH_INFO": path,
+            "HTTP_HOST": "localhost",
+            "CONTENT_LENGTH": str(len(body)),
+            "wsgi.input": BytesIO(body),
+            **environ,
+        }
+        setup_testing_defaults(environ)
+        answer = application(environ, start_response)
+        text = b"".join(answer)
+        answer.close()
+        return HttpResponse(text, status=answered.pop("status"), headers=answered)
+
+    return send
 
 
 @pytest.mark.parametrize(
@@ -62,7 +93,15 @@ def test_answers_a_method_that_there_is_not(api, customer, problem):
 
 @pytest.mark.django_db
 def test_answers_a_type_that_it_cannot_make(anybody, problem):
-    assert problem(anybody.get("/api/v1/products/", HTTP_ACCEPT="text/csv")) == (406, "not_acceptable")
+    assert problem(anybody.get("/api/v1/users/me/", HTTP_ACCEPT="text/csv")) == (406, "not_acceptable")
+
+
+@pytest.mark.parametrize("parameters", UNREADABLE)
+@pytest.mark.django_db
+def test_makes_no_type_that_cannot_be_read(api, customer, problem, parameters):
+    client, url = api(customer), "/api/v1/users/me/"
+    assert problem(client.get(url, HTTP_ACCEPT=f"{JSON}; {parameters}")) == (406, "not_acceptable")
+    assert client.get(url, HTTP_ACCEPT=f"{JSON}; {parameters}, */*").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -82,23 +121,26 @@ def test_takes_no_other_type_than_json(anybody, problem, content_type):
 
 @pytest.mark.parametrize("charset", ["utf-16", "latin-1", "hex", "idna", "undefined", "nonsense", "utf-8"])
 @pytest.mark.parametrize("query", ["x=%ff", "&".join(["x"] * 1001)])
-def test_survives_any_charset_and_query(charset, query):
-    # Not by the test client, since that makes its requests by itself.
-    answered = {}
+def test_survives_any_charset_and_query(ask, problem, charset, query):
+    content_type = f"{JSON}; charset={charset}"
+    answer = ask("POST", "/api/v1/nope/", b"{}", QUERY_STRING=query, CONTENT_TYPE=content_type)
+    assert problem(answer)[0] == (404 if charset == "utf-8" else 415)
+    # Without a body there is nothing that could be in another charset.
+    for method in ("GET", "POST"):
+        assert problem(ask(method, "/api/v1/nope/", QUERY_STRING=query, CONTENT_TYPE=content_type))[0] == 404
 
-    def start_response(status, headers):
-        answered.update(headers, status=status)
 
-    environ = {
-        "PATH_INFO": "/api/v1/nope/",
-        "QUERY_STRING": query,
-        "HTTP_HOST": "localhost",
-        "CONTENT_TYPE": f"{JSON}; charset={charset}",
-    }
-    setup_testing_defaults(environ)
-    application(environ, start_response).close()
-    assert answered["Content-Type"] == "application/problem+json"
-    assert answered["status"].split()[0] == ("404" if charset == "utf-8" else "415")
+@pytest.mark.parametrize("parameters", UNREADABLE)
+@pytest.mark.parametrize("path", ["/api/v1/users/", "/api/v1/auth/token/"])
+def test_takes_no_type_that_cannot_be_read(ask, problem, path, parameters):
+    answer = ask("POST", path, b"{}", CONTENT_TYPE=f"{JSON}; {parameters}")
+    assert problem(answer) == (415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("parameters", UNREADABLE)
+@pytest.mark.parametrize("path", ["/healthz", "/api/docs/"])
+def test_survives_a_type_that_cannot_be_read_where_there_is_no_body(ask, path, parameters):
+    assert ask("GET", path, CONTENT_TYPE=f"{JSON}; {parameters}").status_code == 200
 
 
 def test_refuses_a_query_of_too_many_parts(anybody, problem):
@@ -160,8 +202,14 @@ def test_takes_no_body_of_unknown_length(anybody, problem):
     assert problem(response) == (411, "length_required")
 
 
-def test_answers_for_a_host_that_is_not_its_own(anybody, problem):
-    assert problem(anybody.get("/api/v1/products/", HTTP_HOST="elsewhere.example")) == (400, "bad_request")
+@pytest.mark.parametrize("https", [False, True])
+def test_answers_for_a_host_that_is_not_its_own(anybody, problem, settings, https):
+    settings.SECURE_SSL_REDIRECT = https
+    answer = anybody.get("/api/v1/products/", HTTP_HOST="elsewhere.example")
+    assert problem(answer) == (400, "bad_request")
+    assert answer["Cache-Control"] == "no-store"
+    page = anybody.get("/admin/", HTTP_HOST="elsewhere.example")
+    assert (page.status_code, page["Content-Type"].split(";")[0]) == (400, "text/html")
 
 
 @pytest.mark.urls(__name__)
@@ -198,10 +246,32 @@ def test_survives_any_cursor(api, customer, path, cursor):
         assert client.get(f"/api/v1/{path}", {"cursor": text}).status_code in (200, 404)
 
 
-@pytest.mark.parametrize("page_size", ["0", "-1", "x", "1e3", "٣", "9" * 5000, "", "%00"])
+@pytest.mark.parametrize("page_size", ["0", "-1", "x", "1.0", "1e3", " 1", "٣", "", "%00", "%ff"])
 @pytest.mark.django_db
-def test_survives_any_page_size(anybody, page_size):
+def test_takes_no_page_size_but_a_whole_number_above_zero(anybody, problem, page_size):
+    response = anybody.get(f"/api/v1/products/?page_size={page_size}")
+    assert problem(response) == (400, "invalid")
+    assert response.json()["errors"].keys() == {"page_size"}
+
+
+@pytest.mark.parametrize("page_size", ["1", "007", "200", "201", "9" * 5000])
+@pytest.mark.django_db
+def test_takes_any_page_size_above_zero(anybody, page_size):
     assert anybody.get(f"/api/v1/products/?page_size={page_size}").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["products/", "orders/", "wallet/entries/", "notifications/"])
+@pytest.mark.django_db
+def test_knows_the_parameters_of_a_list(api, customer, problem, path):
+    response = api(customer).get(f"/api/v1/{path}", {"stauts": "PENDING", "page_size": "1"})
+    assert problem(response) == (400, "unknown_field")
+    assert response.json()["errors"].keys() == {"stauts"}
+
+
+@pytest.mark.parametrize("name", ["format", "limit", "status"])
+@pytest.mark.django_db
+def test_knows_no_parameters_of_other_lists(anybody, problem, name):
+    assert problem(anybody.get("/api/v1/products/", {name: "1"})) == (400, "unknown_field")
 
 
 @pytest.mark.django_db

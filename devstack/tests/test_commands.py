@@ -87,7 +87,11 @@ def own_database() -> Iterator[str]:
 def test_run_serves_until_it_is_stopped(tmp_path: Path, own_database: str) -> None:
     port = str(ports.choose(taken=set()))
     redis_url = os.environ["REDIS_URL"].rpartition("/")[0] + "/9"
-    given = environment(DATABASE_URL=own_database, REDIS_URL=redis_url, KAFKA_PREFIX="devstack-run-", PORT=port)
+    # What .env has for a web behind a proxy is not for one on loopback.
+    behind_a_proxy = {"HTTPS": "true", "HTTPS_PROXY_HEADER": "X-Forwarded-Proto"}
+    given = environment(
+        DATABASE_URL=own_database, REDIS_URL=redis_url, KAFKA_PREFIX="devstack-run-", PORT=port, **behind_a_proxy
+    )
     del given["ENV_FILE"]
     state, printed = tmp_path / "state", tmp_path / "printed"
     command = [*DEVSTACK, "run", "--state", str(state)]
@@ -96,7 +100,7 @@ def test_run_serves_until_it_is_stopped(tmp_path: Path, own_database: str) -> No
     try:
         until(lambda: "Serving until Ctrl-C." in printed.read_text() or process.poll() is not None, 60)
         assert "COMPLETED" in printed.read_text()
-        assert f"DATABASE_URL={own_database}\n" in (state / "env").read_text()
+        assert {f"DATABASE_URL={own_database}", "HTTPS=false"} <= set((state / "env").read_text().splitlines())
         assert stat.S_IMODE((state / "env").stat().st_mode) == 0o600
         assert httpx.get(f"http://127.0.0.1:{port}/readyz").is_success
 

@@ -64,6 +64,12 @@ def test_keeps_the_time_of_the_first_reading(customer):
     assert Notification.objects.get().read_at == first
 
 
+@pytest.mark.parametrize(("language", "words"), [("en", "you"), ("ko", "하신")])
+def test_does_not_tell_whose_wish_it_was_to_cancel(language, words):
+    # The shop's people cancel orders under the same reason.
+    assert words not in REASONS[language]["CUSTOMER"].lower()
+
+
 @pytest.mark.parametrize("language", ["en", "ko"])
 def test_has_words_for_everything(language):
     assert TEXTS[language].keys() == set(Kind)

@@ -1,12 +1,9 @@
 """A shop with two products, and the events by which the other apps answer an order."""
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
 
 import stock.services
 from accounts.models import User
@@ -55,34 +52,3 @@ class Answers:
 @pytest.fixture
 def answers(order: Order, outbox: Outbox) -> Answers:
     return Answers(order, outbox)
-
-
-@pytest.fixture
-def overtake() -> Callable[..., Any]:
-    """Return a function that makes a first call in a transaction, and a second one beside it on another connection.
-
-    The first one commits when the second has ended or waits for it. Returns what the second returned, or raised.
-    """
-
-    def run(first: Callable[[], Any], second: Callable[[], Any]) -> Any:
-        def beside() -> Any:
-            try:
-                return second()
-            except Exception as error:
-                return error
-            finally:
-                connection.close()
-
-        with ThreadPoolExecutor(1) as pool:
-            with transaction.atomic(), connection.cursor() as cursor:
-                first()
-                outcome = pool.submit(beside)
-                waits = False
-                while not (waits or outcome.done()):
-                    cursor.execute(
-                        "SELECT EXISTS (SELECT FROM pg_locks WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid)))"
-                    )
-                    [waits] = cursor.fetchone() or [False]
-            return outcome.result()
-
-    return run

@@ -204,7 +204,9 @@ def test_keeps_orders_of_a_time(api, customer, five_orders):
     ("name", "value"),
     [
         ("status", "NEW"),
+        ("status", ""),
         ("status", "\0"),
+        ("created_after", ""),
         ("created_after", "yesterday"),
         ("created_after", "9999-12-31T23:59:59-14:00"),
         ("created_before", "0001-01-01T00:00:00+14:00"),

@@ -4,8 +4,9 @@ from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 
+import pgtrigger
 import pytest
-from django.db import IntegrityError
+from django.db import IntegrityError, ProgrammingError, transaction
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
@@ -189,7 +190,23 @@ class TestDatabase:
         ],
     )
     def test_refuses_an_order_that_cannot_be(self, order, values, constraint):
-        with pytest.raises(IntegrityError, match=constraint):
+        with pgtrigger.ignore(), pytest.raises(IntegrityError, match=constraint), transaction.atomic():
+            Order.objects.update(**values)
+
+    @pytest.mark.parametrize(
+        ("names", "values"),
+        [
+            ([], {"status": "COMPLETED", "completed_at": timezone.now(), "deadline_at": None}),
+            (["reserved"], {"status": "PENDING"}),
+            (["reserved", "succeeded"], {"status": "PENDING", "deadline_at": timezone.now()}),
+            (["reserved", "succeeded"], {"status": "AWAITING_PAYMENT", "deadline_at": timezone.now()}),
+            (["rejected"], {"status": "PENDING", "deadline_at": timezone.now(), "cancel_reason": None}),
+            (["rejected"], {"status": "COMPLETED", "completed_at": timezone.now(), "cancel_reason": None}),
+        ],
+    )
+    def test_lets_a_status_go_only_forward(self, order, answers, names, values):
+        answers.deliver(*names)
+        with pytest.raises(ProgrammingError, match="Invalid transition"):
             Order.objects.update(**values)
 
     @pytest.mark.parametrize("quantity", [0, 1001])

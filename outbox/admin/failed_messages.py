@@ -75,7 +75,8 @@ class FailedMessageAdmin(ReadOnlyAdmin):
         "place",
     ]
     list_filter = [StatusFilter, AgeFilter, CauseFilter, "consumer_group", "event_type", "error_class"]
-    search_fields = ["=event_id", "error", "=topic"]
+    search_fields = ["error", "=topic"]
+    search_ids = ["event_id"]
     fieldsets = [
         (
             None,

@@ -1,5 +1,6 @@
-"""By what the list of failed messages is filtered, beside the columns as they are."""
+"""By what the lists are filtered, beside the columns as they are."""
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -8,7 +9,51 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
+from outbox.events import event_classes
+from outbox.kafka import topic_name
 from outbox.models import FailedMessage
+from outbox.registry import groups
+from outbox.topics import declared_topics
+
+
+class DeclaredFilter(admin.SimpleListFilter):
+    """Offers what the code declares: to offer what stands in a table, all its rows would have to be read."""
+
+    # As the column.
+    parameter_name: str
+
+    def declared(self) -> Iterable[str]:
+        raise NotImplementedError
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(value, value) for value in sorted(self.declared())]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset if self.value() is None else queryset.filter(**{self.parameter_name: self.value()})
+
+
+class EventTypeFilter(DeclaredFilter):
+    title = "event type"
+    parameter_name = "event_type"
+
+    def declared(self) -> Iterable[str]:
+        return {cls.type for cls in event_classes}
+
+
+class TopicFilter(DeclaredFilter):
+    title = "topic"
+    parameter_name = "topic"
+
+    def declared(self) -> Iterable[str]:
+        return map(topic_name, declared_topics())
+
+
+class GroupFilter(DeclaredFilter):
+    title = "consumer group"
+    parameter_name = "consumer_group"
+
+    def declared(self) -> Iterable[str]:
+        return groups()
 
 
 class StatusFilter(admin.SimpleListFilter):

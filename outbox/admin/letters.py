@@ -42,12 +42,15 @@ def same_lines(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _scope(model: type[Model], letter: FailedMessage) -> QuerySet[Any]:
-    """Return the rows of a letter's group and key, as the indexes find them."""
-    key = bytes(letter.key or b"")
+def of_key(model: type[Model], key: bytes) -> QuerySet[Any]:
+    """Return the letters or parked events of a key, of all groups, as the indexes find them."""
     key_hash = Func(F("key"), function="sha256", output_field=BinaryField())
-    rows = model._default_manager.alias(key_hash=key_hash)
-    return rows.filter(consumer_group=letter.consumer_group, key_hash=sha256(key).digest(), key=key)
+    return model._default_manager.alias(key_hash=key_hash).filter(key_hash=sha256(key).digest(), key=key)
+
+
+def _scope(model: type[Model], letter: FailedMessage) -> QuerySet[Any]:
+    """Return the rows of a letter's group and key."""
+    return of_key(model, bytes(letter.key or b"")).filter(consumer_group=letter.consumer_group)
 
 
 def behind(letter: FailedMessage) -> dict[str, Any]:

@@ -105,22 +105,29 @@ def check_rebuild(group: str, steps: Iterable[Step]) -> None:
         raise Refused(
             "the inbox has forgotten events that the group applied, as Kafka has: a rebuild would be without them"
         )
-    by_place = {step.place: step for step in steps}
-    for step in by_place.values():
+    for step in steps:
         if step.target > step.low:
             raise Refused(
                 f"a rebuild reads everything, but {step.place[0]}/{step.place[1]} would be read from {step.target} "
                 f"and not from {step.low}: leave the time out"
             )
-    for table in (InboxEvent, FailedMessage, ParkedEvent):
-        rows = table._default_manager.filter(consumer_group=group).order_by().values("topic", "partition")
-        for row in rows.annotate(first=Min("offset"), last=Max("offset")):
-            held = by_place.get((row["topic"], row["partition"]))
-            if held and not held.low <= row["first"] <= row["last"] < held.high:
-                raise Refused(
-                    f"Kafka holds {held.place[0]}/{held.place[1]} from {held.low} to {held.high - 1} only, and the "
-                    f"group has had records from {row['first']} to {row['last']}: a rebuild would be without some"
-                )
+    had = [
+        row
+        for table in (InboxEvent, FailedMessage, ParkedEvent)
+        for row in table._default_manager.filter(consumer_group=group)
+        .order_by()
+        .values("topic", "partition")
+        .annotate(first=Min("offset"), last=Max("offset"))
+    ]
+    # Kafka is asked after that, since the group goes on meanwhile.
+    by_place = {step.place: step for step in from_beginning(group)}
+    for row in had:
+        held = by_place.get((row["topic"], row["partition"]))
+        if held and not held.low <= row["first"] <= row["last"] < held.high:
+            raise Refused(
+                f"Kafka holds {held.place[0]}/{held.place[1]} from {held.low} to {held.high - 1} only, and the "
+                f"group has had records from {row['first']} to {row['last']}: a rebuild would be without some"
+            )
 
 
 class _Partitions:

@@ -95,14 +95,16 @@ class Kafka:
 
     def shrink(self):
         """Let SMALL take SMALL_BYTES only, which nobody has declared."""
+        self.configure(SMALL, "max.message.bytes", str(SMALL_BYTES))
+
+    def configure(self, topic, name, value):
+        """Give a topic another setting."""
         client = admin_client()
-        limit = ConfigEntry("max.message.bytes", str(SMALL_BYTES), incremental_operation=AlterConfigOpType.SET)
-        change = ConfigResource(ConfigResource.Type.TOPIC, topic_name(SMALL), incremental_configs=[limit])
+        setting = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+        change = ConfigResource(ConfigResource.Type.TOPIC, topic_name(topic), incremental_configs=[setting])
         client.incremental_alter_configs([change])[change].result()
         # Kafka tells of what it has changed a moment later.
-        wait_until(
-            lambda: client.describe_configs([change])[change].result()["max.message.bytes"].value == str(SMALL_BYTES)
-        )
+        wait_until(lambda: client.describe_configs([change])[change].result()[name].value == value)
 
     def records(self, topic):
         """Return all records of a topic: partition by partition, each in order."""

@@ -1,5 +1,6 @@
 """The admin's pages of this app: everything is to be seen, and nothing is changed but by the acts on dead letters."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -8,12 +9,17 @@ from django.urls import reverse
 from django.utils import timezone
 
 from outbox import publish
+from outbox.admin import events
+from outbox.admin.events import made_at
+from outbox.admin.pages import link
 from outbox.consuming.applying import Applier
 from outbox.events import encode
+from outbox.kafka import topic_name
 from outbox.models import ConsumerGroup, FailedMessage, InboxEvent, OutboxEvent, ParkedEvent
 from outbox.record import Record
+from outbox.tests.plans import fill_tables, plans
 from outbox.tests.records import garbage, record_of
-from outbox.tests.sample import ThingCounted
+from outbox.tests.sample import THING, ThingClosed, ThingCounted
 
 EXAMPLE = ThingCounted(thing="a", number=1)
 LISTS = ["outboxevent", "failedmessage", "parkedevent", "consumergroup"]
@@ -40,6 +46,17 @@ def page(admin_client):
         return answer.content.decode()
 
     return read
+
+
+def groups_in(text):
+    """Return the rows of the consumer groups on an event's page, by the group's name."""
+    rows = text.partition("<h2>Consumer groups")[2].split("<tr><td>")[1:]
+    return {row.partition("<")[0]: row for row in rows}
+
+
+def told(text, row):
+    """Return what an event's page tells in a row of its first table."""
+    return text.partition(f'<th scope="row">{row}</th><td>')[2].partition("</td>")[0]
 
 
 def ids(text):
@@ -193,6 +210,182 @@ def test_an_events_page_tells_where_it_is(page, letters):
     Applier("sample", pause=lambda seconds: None).apply([record_of(later, offset=1003)])
     row = ParkedEvent.objects.create(**parked(later, offset=1003))
     assert f"/parkedevent/{row.pk}/change/" in page("outboxevent_event", id=str(later.event_id))
+
+
+def test_an_events_page_tells_when_it_was_made_where_it_is_in_kafka_and_what_each_group_made_of_it(page, db):
+    event = ThingCounted(thing="a", number=1)
+    publish(event)
+    text = page("outboxevent_event", id=str(event.event_id))
+    assert f"{made_at(event.event_id):%Y-%m-%d %H:%M:%S.%f} UTC" in told(text, "Made at")
+    assert told(text, "Published at") == "Not yet"
+    assert "Waits in the outbox" in text
+    assert "Not yet" in groups_in(text)["sample"]
+
+    OutboxEvent.objects.all().delete()
+    Applier("sample", pause=lambda seconds: None).apply([record_of(event, offset=7)])
+    text = page("outboxevent_event", id=str(event.event_id))
+    assert "Waits in the outbox" not in text
+    assert "thing-events / 0 / 7" in told(text, "Kafka")
+    assert "Applied" in groups_in(text)["sample"]
+    assert "thing-events / 0 / 7" in groups_in(text)["sample"]
+
+
+@pytest.fixture
+def written(kafka):
+    """Return a function that writes an event to Kafka, lets a group apply it, and returns the message."""
+
+    def write(event):
+        headers = [("event-id", str(event.event_id)), ("event-type", event.type)]
+        kafka.put(THING, (event.key, encode(event), headers))
+        message = kafka.records(THING)[-1]
+        Applier("sample", pause=lambda seconds: None).apply([Record.from_message(message)])
+        return message
+
+    return write
+
+
+def at(message):
+    return f"{datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC):%Y-%m-%d %H:%M:%S.%f} UTC"
+
+
+def test_an_events_page_tells_when_the_relay_sent_it(page, written):
+    event = ThingCounted(thing="a", number=1)
+    message = written(event)
+    found = told(page("outboxevent_event", id=str(event.event_id)), "Published at")
+    assert at(message) in found
+    assert "the relay's clock" in found
+
+
+def test_an_events_page_tells_when_kafka_took_it_where_kafka_says_so(page, kafka, written):
+    kafka.configure(THING, "message.timestamp.type", "LogAppendTime")
+    event = ThingCounted(thing="a", number=1)
+    message = written(event)
+    found = told(page("outboxevent_event", id=str(event.event_id)), "Published at")
+    assert at(message) in found
+    assert "the broker's clock" in found
+
+
+def test_of_an_event_whose_record_is_gone_nobody_knows_when_it_was_published(page, written):
+    partition = written(ThingCounted(thing="a", number=1)).partition()
+    # Where another record stands, none yet, and where there is no partition.
+    for place in [(partition, 0), (partition, 1), (partition, 1_000), (1_000, 0)]:
+        event = ThingCounted(thing="a", number=2)
+        record = replace(record_of(event), topic=topic_name(THING), partition=place[0], offset=place[1])
+        Applier("sample", pause=lambda seconds: None).apply([record])
+        text = page("outboxevent_event", id=str(event.event_id))
+        assert "no longer in Kafka" in told(text, "Published at")
+
+
+def test_without_kafka_an_events_page_tells_the_rest(page, db, settings):
+    settings.OUTBOX = {**settings.OUTBOX, "KAFKA": {"bootstrap.servers": "127.0.0.1:1"}}
+    event = ThingCounted(thing="a", number=1)
+    Applier("sample", pause=lambda seconds: None).apply([record_of(event, offset=7)])
+    text = page("outboxevent_event", id=str(event.event_id))
+    assert "Kafka does not answer" in told(text, "Published at")
+    assert "thing-events / 0 / 7" in told(text, "Kafka")
+
+
+def test_an_event_whose_id_tells_no_time_has_a_page(page, db):
+    for event_id in ["ffffffff-ffff-7fff-bfff-ffffffffffff", str(uuid4())]:
+        ParkedEvent.objects.all().delete()
+        ParkedEvent.objects.create(**{**parked(EXAMPLE, offset=5), "event_id": event_id})
+        text = page("outboxevent_event", id=event_id)
+        assert "Parked" in text
+        assert "Made at" not in text
+
+
+def test_an_event_that_kafka_refused_is_not_said_to_be_there(page, db):
+    event = ThingCounted(thing="a", number=1)
+    FailedMessage.objects.create(
+        consumer_group="relay",
+        topic="thing-events",
+        partition=-1,
+        offset=1,
+        key=event.key.encode(),
+        value=encode(event),
+        event_id=event.event_id,
+        event_type=event.type,
+        error_class="MessageSizeTooLarge",
+        error="MessageSizeTooLarge",
+        status="FAILED",
+        created_at=timezone.now(),
+    )
+    text = page("outboxevent_event", id=str(event.event_id))
+    assert "MessageSizeTooLarge" in groups_in(text)["relay"]
+    assert "Kafka</th>" not in text
+
+
+def test_an_event_older_than_what_the_inbox_remembers_is_not_said_to_wait_for_a_group(page, db, settings):
+    event = ThingCounted(thing="a", number=1)
+    publish(event)
+    settings.OUTBOX = {**settings.OUTBOX, "INBOX_RETENTION_DAYS": 0}
+    assert groups_in(page("outboxevent_event", id=str(event.event_id))) == {}
+
+
+def test_other_apps_say_what_an_event_belongs_to(page, db, monkeypatch):
+    known = uuid4()
+    monkeypatch.setattr(events, "_about_event", [])
+
+    @events.tells_of_event
+    def things(request, event_id):
+        return [link("/things/1", "Thing <1>")] if event_id == known else []
+
+    text = page("outboxevent_event", id=str(known))
+    assert '<a href="/things/1">Thing &lt;1&gt;</a>' in text
+    assert "it left the outbox" in text
+    assert "/things/1" not in page("outboxevent_event", code=404, id=str(uuid4()))
+
+
+def test_an_event_is_found_by_indexes(page, db):
+    fill_tables()
+    event_id = str(EXAMPLE.event_id)
+    publish(EXAMPLE)
+
+    asked = plans(lambda: page("outboxevent_event", id=event_id), OutboxEvent, InboxEvent, FailedMessage, ParkedEvent)
+
+    assert "outbox_event_id" in asked[OutboxEvent]
+    assert "failed_message_event" in asked[FailedMessage]
+    assert "parked_event_event" in asked[ParkedEvent]
+    assert all("Index Cond: (event_id" in plan for plan in asked.values())
+    assert "Seq Scan" not in "".join(asked.values())
+
+
+def test_what_waits_behind_a_letter_is_found_by_indexes(page, db):
+    fill_tables()
+    for offset, number in enumerate([5000, 1]):
+        event = ThingCounted(thing="a", number=number)
+        Applier("sample-ordered", pause=lambda seconds: None).apply([record_of(event, offset=offset)])
+
+    letter = FailedMessage.objects.get(consumer_group="sample-ordered").pk
+    asked = plans(lambda: page("failedmessage_change", letter), FailedMessage, ParkedEvent)
+
+    assert "failed_message_parks" in asked[FailedMessage]
+    assert "parked_event_behind" in asked[ParkedEvent]
+    assert "Seq Scan" not in "".join(asked.values())
+
+
+@pytest.mark.parametrize(
+    ("model", "index"),
+    [(OutboxEvent, "outbox_event_id"), (FailedMessage, "failed_message_event"), (ParkedEvent, "parked_event_event")],
+)
+def test_a_list_is_searched_for_an_event_by_an_index(page, db, model, index):
+    fill_tables()
+    sought = str(model.objects.earliest("id").event_id)
+    asked = plans(lambda: page(f"{model._meta.model_name}_changelist", q=sought), model)[model]
+    assert index in asked
+    assert "upper(" not in asked
+
+
+@pytest.mark.parametrize("model", ["outboxevent", "parkedevent"])
+def test_a_list_offers_to_filter_by_what_the_code_declares(admin_client, db, model):
+    rows = {"outboxevent": OutboxEvent, "parkedevent": ParkedEvent}[model].objects
+    closed = ThingClosed(thing="a")
+    publish(EXAMPLE, closed)
+    for offset, event in enumerate([EXAMPLE, closed]):
+        ParkedEvent.objects.create(**parked(event, offset=offset))
+    page = admin_client.get(reverse(f"admin:outbox_{model}_changelist"), {"event_type": "thing.counted"})
+    assert list(page.context["cl"].result_list) == list(rows.filter(event_type="thing.counted"))
+    assert "event_type=thing.ignored" in page.content.decode()
 
 
 def test_an_event_that_nobody_knows_and_an_id_that_is_none_are_told_apart(page, db):

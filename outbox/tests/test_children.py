@@ -46,7 +46,7 @@ def test_children_of_a_killed_parent_end_too(kafka):
         children = children_of(parent)
         parent.kill()
         wait_until(lambda: gone(children), 10)
-    assert members_of("shown") == 0
+    wait_until(lambda: members_of("shown") == 0)
 
 
 def test_the_parent_stops_in_time_though_a_child_stands_still(kafka):

@@ -244,7 +244,7 @@ class LagReader:
         found: dict[tuple[str, int, int], tuple[int, float]],
         deadline: float,
     ) -> None:
-        consumer = self._consumer = self._consumer or Consumer(_consumer_config())
+        consumer = self._consumer = self._consumer or Consumer(reader_config())
         consumer.assign([TopicPartition(*place) for place in wanted.values()])
         missing = set(wanted)
         while missing and (left := deadline - time.monotonic()) > 0:
@@ -280,7 +280,8 @@ def _lag_of(place: Place, committed: int | None, begin: int, end: int, owner: Ow
     )
 
 
-def _consumer_config() -> dict[str, Any]:
+def reader_config() -> dict[str, Any]:
+    """Return the configuration of a consumer that looks at single records, and joins no group."""
     return {
         **CLIENT,
         **conf.get("KAFKA"),

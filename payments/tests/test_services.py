@@ -4,7 +4,8 @@ from decimal import Decimal
 from functools import partial
 
 import pytest
-from django.db import IntegrityError
+from django.db import IntegrityError, ProgrammingError, connection
+from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from accounts.models import User
@@ -18,15 +19,15 @@ def balance(user):
     return Wallet.objects.get(pk=user.pk).balance
 
 
-def capture(user, amount, order_id=None):
+def capture(user, amount, order_id=None, currency="USD"):
     """Capture for an order, a new one if none is given, and return its id."""
     order_id = order_id or uuid7()
-    services.capture(requests=[CaptureRequest(order_id, user.id, Decimal(amount))])
+    services.capture(requests=[CaptureRequest(order_id, user.id, Decimal(amount), currency)])
     return order_id
 
 
 def refund(user, order_id):
-    services.refund(requests=[RefundRequest(order_id, user.id)])
+    services.refund(requests=[RefundRequest(order_id, user.id, "USD")])
 
 
 @pytest.fixture
@@ -80,18 +81,20 @@ class TestCapture:
 
     def test_fails_for_a_customer_who_never_had_a_wallet(self, customer, outbox):
         capture(customer, "1.00")
-        assert outbox.types == ["payment.failed"]
-        assert balance(customer) == 0
+        outbox.published(PaymentFailed, reason="insufficient_funds", currency="USD")
+        assert not Wallet.objects.exists()
 
     def test_serves_the_requests_of_a_batch_in_their_order(self, rich, outbox):
         services.capture(
-            requests=[CaptureRequest(uuid7(), rich.id, Decimal(amount)) for amount in ("60.00", "60.00", "40.00")]
+            requests=[
+                CaptureRequest(uuid7(), rich.id, Decimal(amount), "USD") for amount in ("60.00", "60.00", "40.00")
+            ]
         )
         assert outbox.types == ["payment.succeeded", "payment.failed", "payment.succeeded"]
         assert balance(rich) == 0
 
     def test_serves_an_order_that_stands_twice_in_a_batch_once(self, rich, outbox):
-        request = CaptureRequest(uuid7(), rich.id, Decimal("30.00"))
+        request = CaptureRequest(uuid7(), rich.id, Decimal("30.00"), "USD")
         services.capture(requests=[request, request])
         assert balance(rich) == Decimal("70.00")
         assert len(outbox.events) == 1
@@ -105,7 +108,7 @@ class TestCapture:
 
     def test_asks_the_database_as_often_for_many_orders_as_for_one(self, rich, django_assert_max_num_queries):
         with django_assert_max_num_queries(10):
-            services.capture(requests=[CaptureRequest(uuid7(), rich.id, Decimal("1.00")) for _ in range(50)])
+            services.capture(requests=[CaptureRequest(uuid7(), rich.id, Decimal("1.00"), "USD") for _ in range(50)])
 
 
 @pytest.mark.django_db
@@ -133,7 +136,9 @@ class TestRefund:
 
     def test_of_several_orders_of_a_customer_adds_up(self, rich):
         orders = [capture(rich, "30.00"), capture(rich, "20.00")]
-        services.refund(requests=[RefundRequest(order_id, rich.id) for order_id in [*orders, orders[0], uuid7()]])
+        services.refund(
+            requests=[RefundRequest(order_id, rich.id, "USD") for order_id in [*orders, orders[0], uuid7()]]
+        )
         assert balance(rich) == Decimal("100.00")
 
 
@@ -143,26 +148,97 @@ class TestDatabase:
         with pytest.raises(IntegrityError, match="wallet_balance_not_negative"):
             Wallet.objects.update(balance=Decimal("-0.01"))
 
-    def test_refuses_a_second_refund_of_an_order(self, rich):
-        order_id = capture(rich, "30.00")
-        refund(rich, order_id)
-        with pytest.raises(IntegrityError, match="entry_once_for_order"):
-            Entry.objects.create(wallet_id=rich.id, kind="REFUND", amount=Decimal("30.00"), order_id=order_id)
-
     @pytest.mark.parametrize(
         "values",
         [
             {"captured": Decimal("29.00")},
             {"refunded": Decimal("30.00")},
             {"status": "REFUNDED"},
-            {"status": "FAILED"},
-            {"status": "LOST"},
+            {"due_at": timezone.now()},
+            {"status": "REFUNDING"},
         ],
     )
-    def test_refuses_a_payment_whose_amounts_belie_its_status(self, rich, values):
+    def test_refuses_a_payment_that_belies_its_status(self, rich, values):
         capture(rich, "30.00")
-        with pytest.raises(IntegrityError, match="payment_amounts_fit_status"):
+        with pytest.raises(IntegrityError, match=r"payment_amounts_fit_status|payment_due_unless_settled"):
             Payment.objects.update(**values)
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "UPDATE payments_payment SET status = 'SUCCEEDED', refunded = 0",
+            "UPDATE payments_payment SET status = 'REFUNDING', refunded = 0, due_at = now()",
+            "UPDATE payments_payment SET status = 'PENDING', captured = 0, refunded = 0, due_at = now()",
+            "UPDATE payments_payment SET status = 'LOST'",
+            "UPDATE payments_payment SET amount = 20, captured = 20, refunded = 20",
+            "UPDATE payments_payment SET currency = 'EUR'",
+            "UPDATE payments_payment SET user_id = gen_random_uuid()",
+            "UPDATE payments_payment SET provider = 'another'",
+            "DELETE FROM payments_payment",
+            "UPDATE payments_wallet SET currency = 'EUR'",
+            "UPDATE payments_entry SET amount = 31 WHERE kind = 'REFUND'",
+            "DELETE FROM payments_entry",
+        ],
+    )
+    def test_lets_nobody_do_again_or_rewrite_what_is_done(self, rich, statement):
+        order_id = capture(rich, "30.00")
+        refund(rich, order_id)
+        with pytest.raises(ProgrammingError, match=r"pgtrigger: (Invalid transition|Cannot update|Cannot delete)"):
+            connection.cursor().execute(statement)
+
+    @pytest.mark.parametrize(("kind", "amount"), [("CAPTURE", "-30.00"), ("REFUND", "30.00")])
+    def test_takes_each_kind_of_entry_once_for_an_order(self, rich, kind, amount):
+        order_id = capture(rich, "30.00")
+        refund(rich, order_id)
+        with pytest.raises(IntegrityError, match="entry_once_for_order"):
+            Entry.objects.create(wallet_id=rich.id, kind=kind, amount=Decimal(amount), order_id=order_id)
+
+    def test_takes_one_payment_for_an_order(self, rich):
+        order_id = capture(rich, "30.00")
+        with pytest.raises(IntegrityError, match="payments_payment_pkey"):
+            Payment.objects.create(order_id=order_id, user_id=rich.id, amount=1, currency="USD", status="FAILED")
+
+    @pytest.mark.parametrize(
+        ("kind", "amount", "of_an_order"),
+        [
+            ("DEPOSIT", "-1.00", False),
+            ("DEPOSIT", "1.00", True),
+            ("CAPTURE", "1.00", True),
+            ("CAPTURE", "-1.00", False),
+            ("REFUND", "-1.00", True),
+            ("REFUND", "1.00", False),
+            ("GIFT", "1.00", False),
+        ],
+    )
+    def test_refuses_an_entry_that_cannot_be(self, rich, kind, amount, of_an_order):
+        order_id = uuid7() if of_an_order else None
+        with pytest.raises(IntegrityError, match="entry_fits_its_kind"):
+            Entry.objects.create(wallet_id=rich.id, kind=kind, amount=Decimal(amount), order_id=order_id)
+
+
+@pytest.mark.django_db
+class TestCurrency:
+    """What there is when CURRENCY was changed: the wallet keeps its own."""
+
+    def test_of_an_order_that_the_wallet_does_not_hold_fails_the_payment(self, rich, outbox):
+        order_id = capture(rich, "30.00", currency="EUR")
+        assert balance(rich) == Decimal("100.00")
+        assert Payment.objects.get(pk=order_id).currency == "EUR"
+        outbox.published(PaymentFailed, order_id=order_id, reason="currency_mismatch", currency="EUR")
+
+    def test_that_is_new_does_not_mix_with_the_old_one_of_a_wallet(self, rich, settings, rows):
+        settings.CURRENCY = "EUR"
+        before = rows()
+        with pytest.raises(services.WrongCurrency):
+            services.deposit(user_id=rich.id, amount=Decimal("1.00"))
+        assert rows() == before
+
+    def test_of_what_was_taken_is_that_in_which_it_goes_back(self, rich, settings, outbox):
+        order_id = capture(rich, "30.00")
+        settings.CURRENCY = "EUR"
+        refund(rich, order_id)
+        assert balance(rich) == Decimal("100.00")
+        outbox.published(PaymentRefunded, currency="USD")
 
 
 @pytest.mark.django_db(transaction=True)
@@ -205,7 +281,9 @@ class TestAtOnce:
 
         def batches(customers):
             for _ in range(20):
-                services.capture(requests=[CaptureRequest(uuid7(), user.id, Decimal("1.00")) for user in customers])
+                services.capture(
+                    requests=[CaptureRequest(uuid7(), user.id, Decimal("1.00"), "USD") for user in customers]
+                )
 
         assert at_once(partial(batches, [rich, other]), partial(batches, [other, rich])) == [None, None]
         assert (balance(rich), balance(other)) == (Decimal("60.00"), Decimal("60.00"))
