@@ -41,6 +41,10 @@ PARTS = (
     Part("idle", "what an idle relay asks PostgreSQL", "seconds", 10),
     Part("garbage", "a tenth of good records among garbage", "events", 110_000),
     Part("chaos", "everything killed in turn under load", "seconds", 120),
+    Part("saga", "orders from HTTP to COMPLETED beside a chain of Celery tasks", "orders", 3_000),
+    Part("soak", "orders that come to every end, and what the audit says of them", "orders", 20_000),
+    Part("orders_api", "POST orders/ beside a bare view without an outbox", "seconds", 10),
+    Part("products", "GET products/{sku}/ from the cache beside PostgreSQL", "seconds", 10),
 )
 
 
@@ -48,7 +52,7 @@ def main() -> int:
     """Run, show and write what was asked for. Return 1 where something was lost, doubled or out of order, else 0."""
     arguments = _arguments()
     console = Console(width=None if sys.stdout.isatty() else 140)
-    if not {"DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS"} <= os.environ.keys():
+    if not {"DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL"} <= os.environ.keys():
         console.print("benchmarks: there are no engines; run them by make bench", style="red")
         return 2
     chosen = [part for part in PARTS if arguments.part in (None, part.name)]
@@ -67,18 +71,19 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.description = "Measures the outbox beside baselines of the same run."
-    parser.epilog = "\n".join(f"{part.name:10}{part.help} ({part.size:,} {part.unit})" for part in PARTS)
+    parser.description = "Measures Orderbox and its outbox beside baselines of the same run."
+    parser.epilog = "\n".join(f"{part.name:11}{part.help} ({part.size:,} {part.unit})" for part in PARTS)
     parser.add_argument("part", nargs="?", choices=[part.name for part in PARTS], help="one part (default: all)")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--events", dest="size", type=_positive, metavar="N", help="events in a run of the part")
+    size.add_argument("--orders", dest="size", type=_positive, metavar="N", help="orders in a run of the part")
     size.add_argument("--seconds", dest="size", type=_positive, metavar="N", help="seconds of a run of the part")
     parser.add_argument("--rounds", type=_positive, default=ROUNDS, metavar="N", help="runs of each (%(default)s)")
     parser.add_argument("--scale", type=float, default=1.0, metavar="X", help="make all parts smaller or larger")
     parser.add_argument("--output", type=Path, default=RESULTS, metavar="FOLDER", help="where the results go")
     arguments = parser.parse_args()
     if arguments.size and not arguments.part:
-        parser.error("--events and --seconds are for one part; all together are made smaller by --scale")
+        parser.error("--events, --orders and --seconds are for one part; all together are made smaller by --scale")
     return arguments
 
 

@@ -107,13 +107,9 @@ def prepared(console: Console, rounds: int) -> Iterator[Bench]:
 
     Sets this process' environment, and Django up.
     """
-    given = os.environ["DATABASE_URL"]
-    name = f"bench_{uuid.uuid4().hex[:8]}"
-    with psycopg.connect(given, autocommit=True) as server:
-        server.execute(f'CREATE DATABASE "{name}"')
-    os.environ["DATABASE_URL"] = urlunsplit(urlsplit(given)._replace(path=f"/{name}"))
-    os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"
-    try:
+    with new_database() as url:
+        os.environ["DATABASE_URL"] = url
+        os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"
         _set_up()
         admin = AdminClient({"bootstrap.servers": os.environ["KAFKA_BOOTSTRAP_SERVERS"], "log_level": 2})
         with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as db:
@@ -121,6 +117,17 @@ def prepared(console: Console, rounds: int) -> Iterator[Bench]:
 
             tables.create(db)
             yield Bench(console, db, rounds, admin)
+
+
+@contextmanager
+def new_database() -> Iterator[str]:
+    """Create an empty database where DATABASE_URL points, give its URL, and drop it at the end."""
+    given = os.environ["DATABASE_URL"]
+    name = f"bench_{uuid.uuid4().hex[:8]}"
+    with psycopg.connect(given, autocommit=True) as server:
+        server.execute(f'CREATE DATABASE "{name}"')
+    try:
+        yield urlunsplit(urlsplit(given)._replace(path=f"/{name}"))
     finally:
         with psycopg.connect(given, autocommit=True) as server:
             server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')

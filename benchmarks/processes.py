@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -65,6 +65,19 @@ class Worker:
         """Return the CPU time it has used so far."""
         times = self._seen.cpu_times()
         return float(times.user + times.system)
+
+    def family(self) -> list[psutil.Process]:
+        """Return the process, and all that it started and that they started."""
+        return [self._seen, *self._seen.children(recursive=True)]
+
+    def family_cpu_seconds(self) -> float:
+        """Return the CPU time that they have used so far, and those of them that ended."""
+        used = 0.0
+        for process in self.family():
+            with suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                used += times.user + times.system + times.children_user + times.children_system
+        return used
 
     def stop(self) -> None:
         """Ask it to stop, and kill it when it does not."""
