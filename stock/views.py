@@ -1,8 +1,7 @@
 """Products over HTTP: everybody reads them, staff writes.
 
 What is read has an ETag. A cache may keep it, but asks each time whether it is still right (RFC 9111), so that a change
-is seen at once. A single product comes from Redis where that has it (stock/pages.py), and then without DRF, whose part
-of the work is larger than all the rest.
+is seen at once. A single product comes from Redis where that has it (stock/pages.py), and then by stock/middleware.py.
 """
 
 from hashlib import blake2b
@@ -104,11 +103,6 @@ class OneProduct(PublicReads, GenericAPIView[Product]):
     queryset = Product.objects.with_levels()
     serializer_class = serializers.ProductOut
     lookup_field = "sku"
-
-    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if request.method in ("GET", "HEAD") and (body := pages.find(kwargs["sku"])) is not None:
-            return cacheable(request, body)
-        return super().dispatch(request, *args, **kwargs)
 
     def get(self, request: Request, sku: str) -> HttpResponseBase:
         """Read a product."""

@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 from django.db import connection, transaction
+from prometheus_client import REGISTRY
 from uuid_utils.compat import uuid7
 
 from config.redis import PAUSE_SECONDS, quick
@@ -19,6 +20,8 @@ from stock.services import ReserveRequest
 from stock.views import body_of
 
 pytestmark = pytest.mark.django_db
+
+PATH = "/api/v1/products/A1/"
 
 
 def load():
@@ -259,3 +262,29 @@ def test_redis_that_was_away_shows_no_old_page_to_who_did_not_notice(own_redis, 
     settings.PRODUCT_CACHE = True
     assert quick().exists(_key("page", "A1"))
     assert read()["available"] == 6
+
+
+# ── Over HTTP ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_a_page_from_redis_is_answered_as_one_from_postgresql_is(goods, client, django_assert_num_queries):
+    from_postgresql = client.get(PATH)
+    with django_assert_num_queries(0):
+        from_redis = client.get(PATH)
+    assert from_redis.content == from_postgresql.content
+    for name in ("Content-Type", "ETag", "Cache-Control", "X-Content-Type-Options", "X-Frame-Options"):
+        assert from_redis[name] == from_postgresql[name]
+
+
+def test_a_page_from_redis_is_counted_under_its_route(goods, client):
+    client.get(PATH)
+    labels = {"method": "GET", "route": r"/api/v1/products/(?P<sku>[^/\x00]{1,64})/$"}
+    seconds = partial(REGISTRY.get_sample_value, "http_request_seconds_count", labels)
+    before = seconds()
+    client.get(PATH)
+    assert seconds() == before + 1
+
+
+def test_a_page_from_redis_is_refused_as_others_are(goods, client):
+    client.get(PATH)
+    assert client.get(PATH, headers={"Host": "elsewhere.example"}).status_code == 400
+    assert client.get(PATH, headers={"Transfer-Encoding": "chunked"}).status_code == 411
+    assert client.delete(PATH).status_code == 405
