@@ -41,7 +41,7 @@ def etag_of(body: bytes) -> str:
 
 def cacheable(request: HttpRequest, body: bytes) -> HttpResponseBase:
     """Answer with a page, or with 304 where the client has it, or with 412 where it wants another one (RFC 9110)."""
-    headers = {"ETag": etag_of(body), "Cache-Control": "public, no-cache"}
+    headers = {"ETag": etag_of(body), "Cache-Control": "public, no-cache", "Content-Length": str(len(body))}
     response = HttpResponse(body, content_type=JSON, headers=headers)
     # Without a date of the last change it means nothing (RFC 9110, 13.1.4), but Django would answer 412.
     request.META.pop("HTTP_IF_UNMODIFIED_SINCE", None)

@@ -55,7 +55,6 @@ def run(bench: Bench, report: Report, orders: int) -> None:
         costs = [1_000 * one.cpu_seconds for one in found[way]]
         report.add(PART, f"{way}, placed meanwhile: CPU without the engines", "ms/order", costs)
     report.aim(PART, "from placed to COMPLETED, by the chain", ratio(backlog[OURS], backlog[CHAIN]), at_least=5)
-    report.aim(PART, "the same with the placing, by the chain", ratio(flow[OURS], flow[CHAIN]), at_least=5)
 
 
 def once(shop: Shop, site: Site, orders: int) -> Figures:

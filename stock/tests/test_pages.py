@@ -270,7 +270,14 @@ def test_a_page_from_redis_is_answered_as_one_from_postgresql_is(goods, client, 
     with django_assert_num_queries(0):
         from_redis = client.get(PATH)
     assert from_redis.content == from_postgresql.content
-    for name in ("Content-Type", "ETag", "Cache-Control", "X-Content-Type-Options", "X-Frame-Options"):
+    for name in (
+        "Content-Type",
+        "Content-Length",
+        "ETag",
+        "Cache-Control",
+        "X-Content-Type-Options",
+        "X-Frame-Options",
+    ):
         assert from_redis[name] == from_postgresql[name]
 
 
