@@ -5,13 +5,11 @@ never answered for is due again when its lease is over, and asked for by the sam
 """
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from threading import Thread
 from time import monotonic
 
-from django.db import InterfaceError, OperationalError, connection
+from django.db import InterfaceError, OperationalError
 
 from payments import providers, services
 from payments.models import Payment
@@ -33,19 +31,6 @@ LOCK = 0x73657474
 Answers = SimpleQueue[tuple[Payment, Exception | None]]
 
 logger = logging.getLogger(__name__)
-
-
-@contextmanager
-def alone() -> Iterator[bool]:
-    """Hold the lock of who settles alone; give whether it was free. It ends with the connection, if not before."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s)", [LOCK])
-        (is_alone,) = cursor.fetchone()
-        try:
-            yield is_alone
-        finally:
-            if is_alone:
-                cursor.execute("SELECT pg_advisory_unlock(%s)", [LOCK])
 
 
 def settle_due() -> int:

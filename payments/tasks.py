@@ -2,6 +2,7 @@
 
 from celery import shared_task
 
+from config import locks
 from payments import settling
 
 
@@ -12,6 +13,6 @@ def settle_due() -> None:
 
     So a slow provider takes one of Celery's processes, and the others enforce the deadlines.
     """
-    with settling.alone() as is_alone:
+    with locks.a_place(settling.LOCK) as is_alone:
         if is_alone:
             settling.settle_due()
