@@ -1,10 +1,14 @@
-"""The table of users. Tokens are knox's."""
+"""Users, and who follows whom. Tokens are knox's."""
 
+from collections.abc import Iterable
+from datetime import datetime
 from typing import ClassVar
+from uuid import UUID
 
 from django.contrib.auth.models import AbstractUser, UserManager
 from django.db import models
 from django.db.models.functions import Lower
+from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 
@@ -21,6 +25,19 @@ class Users(UserManager["User"]):
             .filter(lower=Lower(models.Value(getattr(by_others_than, field))))
             .exists()
         }
+
+    def named(self, username: str) -> "models.QuerySet[User]":
+        """Keep the one of this name. Upper and lower case are the same, and so are Unicode's look-alikes (NFKC)."""
+        name = self.model.normalize_username(username)
+        return self.alias(lower=Lower("username")).filter(lower=Lower(models.Value(name)))
+
+    def followers_of(self, author_ids: Iterable[UUID]) -> "models.QuerySet[Follow, tuple[UUID, UUID, datetime]]":
+        """Return the active followers of some users, in no order: (followed_id, follower_id, created_at).
+
+        There may be very many: read them by `iterator()`.
+        """
+        follows = Follow.objects.filter(followed__in=set(author_ids), follower__is_active=True)
+        return follows.order_by().values_list("followed_id", "follower_id", "created_at")
 
 
 class User(AbstractUser):
@@ -46,3 +63,23 @@ class User(AbstractUser):
                 Lower("email"), name="email_taken", violation_error_message="This e-mail address is taken."
             ),
         ]
+
+
+class Follow(models.Model):
+    """That a user wants to be told of what another one posts."""
+
+    follower = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    # Its index is that of the constraint.
+    followed = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+", db_index=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            # Who is followed stands first, and the time beside: so the index alone answers for the followers of a user.
+            models.UniqueConstraint(fields=["followed", "follower"], include=["created_at"], name="follow_once"),
+            models.CheckConstraint(condition=~models.Q(followed=models.F("follower")), name="follow_somebody_else"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.follower} follows {self.followed}"

@@ -1,4 +1,4 @@
-"""Everything that changes users and their tokens. Each function is one transaction."""
+"""Everything that changes users, their tokens and whom they follow. Each function is one transaction."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -11,7 +11,7 @@ from django.db import IntegrityError, transaction
 from knox.models import AuthToken
 
 from accounts.events import UserCreated
-from accounts.models import User
+from accounts.models import Follow, User
 from outbox import publish
 
 
@@ -29,6 +29,10 @@ class InvalidCredentials(Exception):
 
 class WrongPassword(Exception):
     """The password given as the user's present one is not."""
+
+
+class FollowsThemself(Exception):
+    """Somebody is to follow who they are."""
 
 
 @transaction.atomic
@@ -139,6 +143,24 @@ def save_password(*, user: User) -> None:
     """
     user.save(update_fields=["password"])
     revoke_tokens(user_id=user.pk)
+
+
+@transaction.atomic
+def follow(*, follower_id: UUID, followed_id: UUID) -> None:
+    """Let a user follow another one. Who did before still does, since then.
+
+    Raises:
+        FollowsThemself: both are the same.
+    """
+    if follower_id == followed_id:
+        raise FollowsThemself
+    Follow.objects.bulk_create([Follow(follower_id=follower_id, followed_id=followed_id)], ignore_conflicts=True)
+
+
+@transaction.atomic
+def unfollow(*, follower_id: UUID, followed_id: UUID) -> None:
+    """Let a user follow another one no more."""
+    Follow.objects.filter(follower_id=follower_id, followed_id=followed_id).delete()
 
 
 def _save(user: User, *, update_fields: Collection[str] | None = None) -> None:
