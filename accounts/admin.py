@@ -1,4 +1,4 @@
-"""Users, their groups and their tokens in the admin."""
+"""Users, their groups, their tokens and whom they follow in the admin."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,8 +14,9 @@ from knox.models import AuthToken
 
 from accounts import services
 from accounts.forms import NewPasswordForm, OwnPasswordForm, UserForm
-from accounts.models import User
+from accounts.models import Follow, User
 from config.admin import ShopAdmin, Table, list_link, row_link
+from outbox.admin.pages import ReadOnly
 
 
 def change_own_password(request: HttpRequest) -> HttpResponseBase:
@@ -49,6 +50,8 @@ class Users(ShopAdmin, UserAdmin):
             ("orders.view_order", list_link("orders_order", "Orders", customer=user.pk)),
             ("payments.view_payment", list_link("payments_payment", "Payments", user=user.pk)),
             ("notifications.view_notification", list_link("notifications_notification", "Notifications", user=user.pk)),
+            ("accounts.view_follow", list_link("accounts_follow", "Followers", followed=user.pk)),
+            ("accounts.view_follow", list_link("accounts_follow", "Follows", follower=user.pk)),
             ("knox.view_authtoken", list_link("knox_authtoken", "Tokens", user=user.pk)),
         ]
         yield Table("Theirs", [], [[page] for permission, page in theirs if request.user.has_perm(permission)])
@@ -85,6 +88,14 @@ class Users(ShopAdmin, UserAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
         # What a user did stays, and it is theirs. "Active" ends what they can do.
         return False
+
+
+@admin.register(Follow)
+class Follows(ReadOnly, ShopAdmin):
+    list_display = fields = ("follower", "followed", "created_at")
+    list_filter = ["created_at"]
+    list_select_related = ["follower", "followed"]
+    search_fields = ["follower__username", "followed__username"]
 
 
 admin.site.unregister(Group)

@@ -1,7 +1,9 @@
-"""Users and their tokens over HTTP."""
+"""Users, their tokens and whom they follow over HTTP."""
 
 from typing import Any, cast
+from uuid import UUID
 
+from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import extend_schema
 from knox.models import AuthToken
 from rest_framework.permissions import AllowAny
@@ -12,7 +14,7 @@ from rest_framework.views import APIView
 from accounts import serializers, services
 from accounts.models import User
 from accounts.throttles import wrong_passwords_counted
-from config.api import user_id
+from config.api import Nothing, user_id
 from config.describing import refuses
 from config.idempotency import idempotent
 
@@ -87,6 +89,32 @@ class Password(APIView):
         with wrong_passwords_counted(request, username=cast(User, request.user).username):
             services.change_password(user_id=user_id(request), keep_digest=digest(request), **change)
         return Response(status=204)
+
+
+class Follow(APIView):
+    @refuses("follows_themself")
+    @extend_schema(request=Nothing, responses={204: None})
+    @idempotent
+    def post(self, request: Request, username: str) -> Response:
+        """Follow a user. Who does already goes on."""
+        Nothing.read(request)
+        services.follow(follower_id=user_id(request), followed_id=active(username))
+        return Response(status=204)
+
+    @extend_schema(responses={204: None})
+    def delete(self, request: Request, username: str) -> Response:
+        """Follow a user no more."""
+        services.unfollow(follower_id=user_id(request), followed_id=active(username))
+        return Response(status=204)
+
+
+def active(username: str) -> UUID:
+    """Return the id of the active user of this name.
+
+    Raises:
+        Http404: there is none.
+    """
+    return get_object_or_404(User.objects.named(username), is_active=True).pk
 
 
 def digest(request: Request) -> str:

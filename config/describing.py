@@ -7,7 +7,7 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schem
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
-SUCCESSES = [200, 201, 202]
+SUCCESSES = [200, 201, 202, 204]
 ETAG = OpenApiParameter(
     "ETag",
     {"type": "string", "pattern": '^"[!#-~]+"$'},

@@ -167,7 +167,11 @@ def stored(scope: UUID, fingerprint: str) -> HttpResponse | None:
 
 
 def answer_of(row: IdempotencyKey) -> HttpResponse:
-    return HttpResponse(bytes(row.body), status=row.status, content_type="application/json", headers=row.headers)
+    answer = HttpResponse(bytes(row.body), status=row.status, content_type="application/json", headers=row.headers)
+    if not row.body:
+        # What is not there has no type.
+        del answer["Content-Type"]
+    return answer
 
 
 def locked(scope: UUID) -> bool:

@@ -18,6 +18,7 @@ REFUSALS: dict[type[Exception], Callable[[Any], Problem]] = {
         headers={"WWW-Authenticate": "Token"},
     ),
     accounts.WrongPassword: lambda _: invalid({"old_password": ["This is not your password."]}, "wrong_password"),
+    accounts.FollowsThemself: lambda _: Problem(400, "follows_themself", "Nobody follows themselves."),
     stock.Changed: lambda _: Problem(412, "precondition_failed", "It has changed, and is not what If-Match names."),
     stock.DuplicateSku: lambda error: invalid({"sku": [f"{error.sku} is taken."]}, "duplicate_sku"),
     stock.UnknownSku: lambda error: invalid(
@@ -37,6 +38,7 @@ EXAMPLES = (
     accounts.Taken({"username"}),
     accounts.InvalidCredentials(),
     accounts.WrongPassword(),
+    accounts.FollowsThemself(),
     stock.Changed(),
     stock.DuplicateSku("A001"),
     stock.UnknownSku(["A009"]),

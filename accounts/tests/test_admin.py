@@ -6,11 +6,21 @@ from django.urls import reverse
 from knox.models import AuthToken
 
 from accounts import services
-from accounts.models import User
+from accounts.models import Follow, User
 
 pytestmark = pytest.mark.django_db
 
 RIGHTS = ["is_staff", "is_superuser", "groups", "user_permissions"]
+
+# Lists, by what they are filtered by.
+THEIRS = [
+    ("orders_order", "customer"),
+    ("payments_payment", "user"),
+    ("notifications_notification", "user"),
+    ("accounts_follow", "followed"),
+    ("accounts_follow", "follower"),
+    ("knox_authtoken", "user"),
+]
 
 
 @pytest.fixture
@@ -53,11 +63,28 @@ def test_a_user_is_added_by_the_service(admin_client, outbox):
 def test_a_users_page_leads_to_what_is_theirs(admin_client, customer):
     page = admin_client.get(url(customer)).content.decode()
     assert reverse("admin:payments_wallet_change", args=[customer.pk]) in page
-    for model in ["orders_order", "payments_payment", "notifications_notification", "knox_authtoken"]:
-        [query] = {"orders_order": ["customer"]}.get(model, ["user"])
+    for model, query in THEIRS:
         path = f"{reverse(f'admin:{model}_changelist')}?{query}={customer.pk}"
         assert path in page
         assert admin_client.get(path).status_code == 200
+
+
+def test_the_followers_of_a_user_are_listed(admin_client, customer, staff):
+    services.follow(follower_id=customer.pk, followed_id=staff.pk)
+    page = reverse("admin:accounts_follow_changelist")
+    for query, listed in [
+        ({"followed": staff.pk}, 1),
+        ({"follower": staff.pk}, 0),
+        ({"follower": customer.pk}, 1),
+        ({"q": "carol"}, 1),
+        ({"q": "dora"}, 0),
+    ]:
+        assert admin_client.get(page, query).context["cl"].result_count == listed
+    row = Follow.objects.get()
+    assert (
+        "carol follows steve"
+        in admin_client.get(reverse("admin:accounts_follow_change", args=[row.pk])).content.decode()
+    )
 
 
 def test_a_users_page_leads_only_where_one_may_go(helper, customer):

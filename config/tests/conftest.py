@@ -27,6 +27,7 @@ def one_connection(db):
 def shop(db):
     """Return a member of the staff for whom the examples work."""
     alice = User.objects.create_user("alice", "alice@example.com", "orderbox-demo", is_staff=True)
+    User.objects.create_user(PATH_EXAMPLES["username"], "bob@example.com", "orderbox-demo")
     stock.services.add_product(sku=PATH_EXAMPLES["sku"], name="Lamp", price="12.50")
     order = Order.objects.create(
         id=PATH_EXAMPLES["id"], customer=alice, total="25.00", currency="USD", deadline_at=timezone.now()

@@ -23,6 +23,7 @@ WRITES = {
     "/api/v1/orders/ORDER/cancel/": {},
     "/api/v1/wallet/deposits/": {"amount": "12.50", "username": "carol"},
     "/api/v1/notifications/read-all/": {},
+    "/api/v1/users/carol/follow/": {},
 }
 PATCHED = {"/api/v1/users/me/", "/api/v1/products/A1/"}
 READS = [
@@ -32,6 +33,7 @@ READS = [
     "/api/v1/orders/{}/cancel/",
     "/api/v1/products/{}/receipts/",
     "/api/v1/notifications/{}/read/",
+    "/api/v1/users/{}/follow/",
 ]
 LISTS = {
     "/api/v1/products/": [],

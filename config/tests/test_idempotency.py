@@ -12,7 +12,7 @@ from django.db import connection
 from django.utils import timezone
 
 import stock.services
-from accounts.models import User
+from accounts.models import Follow, User
 from config import idempotency, redis
 from config.models import IdempotencyKey
 from orders.models import Order
@@ -82,6 +82,20 @@ def test_answers_like_a_request_without_a_key(api, staff, path):
     without = api(staff).post(f"/api/v1/{path}", {**body, **another})
     assert with_key.json().keys() == without.json().keys()
     assert with_key.headers.keys() == without.headers.keys()
+
+
+def test_answers_again_where_there_is_nothing_to_say(api, customer, staff):
+    client = api(customer)
+    without = client.post("/api/v1/users/steve/follow/")
+    first = post(client, "users/steve/follow/", None, "k")
+    client.delete("/api/v1/users/steve/follow/")
+    second = post(client, "users/steve/follow/", None, "k")
+
+    assert first.headers == without.headers
+    assert second.headers == {**first.headers, "Idempotent-Replayed": "true"}
+    for answer in (without, first, second):
+        assert (answer.status_code, answer.content) == (204, b"")
+    assert not Follow.objects.exists()
 
 
 def test_tells_again_where_the_order_is(api, customer):

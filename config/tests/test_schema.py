@@ -86,6 +86,8 @@ def test_names_every_call_of_the_contract(schema):
             "POST auth/token/",
             "DELETE auth/token/",
             "DELETE auth/tokens/",
+            "POST users/{username}/follow/",
+            "DELETE users/{username}/follow/",
             "GET products/",
             "POST products/",
             "GET products/{sku}/",
@@ -151,7 +153,14 @@ def test_knows_an_example_of_every_refusal():
 def test_takes_a_key_with_every_creating_call(schema):
     assert having_parameter(schema, "Idempotency-Key") == {
         f"POST /api/v1/{path}"
-        for path in ("users/", "products/", "products/{sku}/receipts/", "orders/", "wallet/deposits/")
+        for path in (
+            "users/",
+            "users/{username}/follow/",
+            "products/",
+            "products/{sku}/receipts/",
+            "orders/",
+            "wallet/deposits/",
+        )
     }
 
 
