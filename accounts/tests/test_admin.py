@@ -17,6 +17,7 @@ THEIRS = [
     ("orders_order", "customer"),
     ("payments_payment", "user"),
     ("notifications_notification", "user"),
+    ("posts_post", "author"),
     ("accounts_follow", "followed"),
     ("accounts_follow", "follower"),
     ("knox_authtoken", "user"),
@@ -241,5 +242,6 @@ def test_a_token_is_revoked(admin_client, customer):
     token = AuthToken.objects.create(user=customer)[0]
     assert admin_client.get(reverse("admin:knox_authtoken_changelist")).status_code == 200
     page = reverse("admin:knox_authtoken_delete", args=[token.pk])
+    assert page in admin_client.get(reverse("admin:knox_authtoken_change", args=[token.pk])).content.decode()
     assert admin_client.post(page, {"post": "yes"}).status_code == 302
     assert not AuthToken.objects.exists()

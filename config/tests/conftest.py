@@ -10,6 +10,7 @@ from accounts.models import User
 from config.schema import PATH_EXAMPLES
 from notifications.models import Notification
 from orders.models import Line, Order
+from posts.models import Post
 
 
 @pytest.fixture
@@ -37,4 +38,5 @@ def shop(db):
     Notification.objects.create(
         id=order.id, event_id=order.id, user=alice, kind="ORDER_COMPLETED", title="Complete", body="It is paid."
     )
+    Post.objects.create(id=PATH_EXAMPLES["id"], author=alice, title="Tea", body="It wants boiling water.")
     return alice

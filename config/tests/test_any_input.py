@@ -24,6 +24,7 @@ WRITES = {
     "/api/v1/wallet/deposits/": {"amount": "12.50", "username": "carol"},
     "/api/v1/notifications/read-all/": {},
     "/api/v1/users/carol/follow/": {},
+    "/api/v1/posts/": {"title": "Tea", "body": "It wants boiling water."},
 }
 PATCHED = {"/api/v1/users/me/", "/api/v1/products/A1/"}
 READS = [
@@ -34,12 +35,14 @@ READS = [
     "/api/v1/products/{}/receipts/",
     "/api/v1/notifications/{}/read/",
     "/api/v1/users/{}/follow/",
+    "/api/v1/posts/{}/",
 ]
 LISTS = {
     "/api/v1/products/": [],
     "/api/v1/orders/": ["status", "created_after", "created_before"],
     "/api/v1/wallet/entries/": [],
     "/api/v1/notifications/": [],
+    "/api/v1/posts/": ["author"],
 }
 HEADERS = ["Authorization", "Accept", "Idempotency-Key", "If-Match", "If-None-Match", "X-Forwarded-For", "traceparent"]
 

@@ -28,6 +28,7 @@ CREATING = {
     "products/A1/receipts/": {"quantity": 5},
     "orders/": ORDER,
     "wallet/deposits/": {"amount": "12.50"},
+    "posts/": {"title": "Tea", "body": "It wants boiling water."},
 }
 
 

@@ -238,7 +238,7 @@ def test_tells_nothing_of_a_bug(anybody, problem, caplog):
         b"r=x&p=",
     ],
 )
-@pytest.mark.parametrize("path", ["products/", "orders/", "wallet/entries/", "notifications/"])
+@pytest.mark.parametrize("path", ["products/", "orders/", "wallet/entries/", "notifications/", "posts/"])
 @pytest.mark.django_db
 def test_survives_any_cursor(api, customer, path, cursor):
     client = api(customer)
@@ -260,7 +260,7 @@ def test_takes_any_page_size_above_zero(anybody, page_size):
     assert anybody.get(f"/api/v1/products/?page_size={page_size}").status_code == 200
 
 
-@pytest.mark.parametrize("path", ["products/", "orders/", "wallet/entries/", "notifications/"])
+@pytest.mark.parametrize("path", ["products/", "orders/", "wallet/entries/", "notifications/", "posts/"])
 @pytest.mark.django_db
 def test_knows_the_parameters_of_a_list(api, customer, problem, path):
     response = api(customer).get(f"/api/v1/{path}", {"stauts": "PENDING", "page_size": "1"})

@@ -104,6 +104,9 @@ def test_names_every_call_of_the_contract(schema):
             "GET notifications/",
             "POST notifications/{id}/read/",
             "POST notifications/read-all/",
+            "GET posts/",
+            "POST posts/",
+            "GET posts/{id}/",
         )
     }
 
@@ -160,6 +163,7 @@ def test_takes_a_key_with_every_creating_call(schema):
             "products/{sku}/receipts/",
             "orders/",
             "wallet/deposits/",
+            "posts/",
         )
     }
 
