@@ -5,13 +5,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Event, Lock, Thread
+from threading import Event, Lock
 
 import httpx
 
 from payments.models import Payment
 from payments.providers import CALL_SECONDS, Declined, RemoteProvider
+from tests.serving import serving
 
 PATH = "payments.tests.bank.BankProvider"
 # The provider asks whom this variable names, in processes of their own too.
@@ -76,44 +76,16 @@ class Bank:
 
 
 @contextmanager
-def serving(bank: Bank) -> Iterator[str]:
+def open_for_business(bank: Bank) -> Iterator[str]:
     """Let a bank answer on a port of its own; gives its address."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            _, what, order_id = self.path.split("/")
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            answer = bank.answer(what, order_id, Decimal(body["amount"]))
-            if answer is None:
-                return
-            status, content = answer
-            text = json.dumps(content).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(text)))
-            self.end_headers()
-            self.wfile.write(text)
+    def answer(path: str, body: bytes) -> tuple[int, bytes] | None:
+        _, what, order_id = path.split("/")
+        answered = bank.answer(what, order_id, Decimal(json.loads(body)["amount"]))
+        return answered and (answered[0], json.dumps(answered[1]).encode())
 
-        def log_message(self, format: str, *args: object) -> None:
-            """Say nothing."""
-
-        def handle(self) -> None:
-            try:
-                super().handle()
-            except ConnectionError:
-                # Who asked was killed.
-                return
-
-    class Server(ThreadingHTTPServer):
-        # Callers who may wait to be let in.
-        request_queue_size = 128
-
-    server = Server(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        bank.answers.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(answer) as address:
+        try:
+            yield address
+        finally:
+            bank.answers.set()

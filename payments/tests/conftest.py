@@ -13,7 +13,7 @@ from payments.tests.bank import Bank
 def bank(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bank]:
     """A bank that takes the payments of this test."""
     bank = Bank()
-    with banking.serving(bank) as address:
+    with banking.open_for_business(bank) as address:
         monkeypatch.setenv(banking.VARIABLE, address)
         settings.PAYMENT_PROVIDER = banking.PATH
         yield bank
