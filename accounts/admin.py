@@ -50,6 +50,7 @@ class Users(ShopAdmin, UserAdmin):
             ("orders.view_order", list_link("orders_order", "Orders", customer=user.pk)),
             ("payments.view_payment", list_link("payments_payment", "Payments", user=user.pk)),
             ("notifications.view_notification", list_link("notifications_notification", "Notifications", user=user.pk)),
+            ("notifications.view_optout", list_link("notifications_optout", "Not wanted", user=user.pk)),
             ("posts.view_post", list_link("posts_post", "Posts", author=user.pk)),
             ("accounts.view_follow", list_link("accounts_follow", "Followers", followed=user.pk)),
             ("accounts.view_follow", list_link("accounts_follow", "Follows", follower=user.pk)),

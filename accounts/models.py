@@ -6,10 +6,17 @@ from typing import ClassVar
 from uuid import UUID
 
 from django.contrib.auth.models import AbstractUser, UserManager
+from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models.functions import Lower
 from django.utils import timezone
 from uuid_utils.compat import uuid7
+
+# Of a person or a group it is a number, of a channel its name: https://core.telegram.org/bots/api#sendmessage
+telegram_chat = RegexValidator(
+    r"^(-?[0-9]{1,19}|@[A-Za-z][A-Za-z0-9_]{4,31})?$",
+    "Write the number of a chat, or the name of a channel after an @.",
+)
 
 
 class Users(UserManager["User"]):
@@ -49,8 +56,8 @@ class User(AbstractUser):
     email = models.EmailField("email address")
     # The language of what is sent to the user.
     language = models.CharField(max_length=2, choices=Language, default=Language.ENGLISH)
-    # Empty: no Telegram.
-    telegram_chat_id = models.CharField(max_length=64, blank=True)
+    # Where the user wrote to the bot. Empty: no Telegram.
+    telegram_chat_id = models.CharField(max_length=64, blank=True, validators=[telegram_chat])
 
     objects: ClassVar[Users] = Users()
 

@@ -5,11 +5,14 @@ from typing import Any
 from django.contrib.auth.password_validation import validate_password
 from django.contrib.auth.validators import UnicodeUsernameValidator
 from django.core.exceptions import ValidationError
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from accounts.models import User
+from accounts.models import User, telegram_chat
 from config.api import Choice, StrictSerializer, Text
 from config.describing import example
+from notifications.kinds import Channel, Kind
+from notifications.serializers import Preferences
 
 
 class UserName(Text):
@@ -50,13 +53,19 @@ class Credentials(StrictSerializer):
     password = Password()
 
 
-@example(email="alice@example.com", language="ko", telegram_chat_id="")
+@example(
+    email="alice@example.com",
+    language="ko",
+    telegram_chat_id="123456789",
+    notification_preferences={"ORDER_COMPLETED": {"EMAIL": False}},
+)
 class ProfileChange(StrictSerializer):
     """What is to be another; the rest stays."""
 
     email = serializers.EmailField(max_length=254, required=False)
     language = Choice(User.Language.choices, required=False)
-    telegram_chat_id = Text(max_length=64, allow_blank=True, required=False)
+    telegram_chat_id = Text(max_length=64, allow_blank=True, required=False, validators=[telegram_chat])
+    notification_preferences = Preferences(required=False)
 
 
 @example(old_password="orderbox-demo", new_password="correct horse battery")
@@ -96,13 +105,20 @@ class NewUser(serializers.ModelSerializer[User]):
     username="alice",
     email="alice@example.com",
     language="ko",
-    telegram_chat_id="",
+    telegram_chat_id="123456789",
+    notification_preferences={kind: dict.fromkeys(Channel.values, True) for kind in Kind.values},
 )
 class Profile(serializers.ModelSerializer[User]):
+    notification_preferences = serializers.SerializerMethodField()
+
     class Meta:
         model = User
-        fields = ["id", "username", "email", "language", "telegram_chat_id"]
+        fields = ["id", "username", "email", "language", "telegram_chat_id", "notification_preferences"]
         read_only_fields = fields
+
+    @extend_schema_field(Preferences)
+    def get_notification_preferences(self, user: User) -> dict[str, dict[str, bool]]:
+        return Preferences.of(user.pk)
 
 
 @example(token="4f1d" * 16, expiry="2026-11-22T07:15:00.000000Z")

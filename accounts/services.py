@@ -1,6 +1,6 @@
 """Everything that changes users, their tokens and whom they follow. Each function is one transaction."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -10,6 +10,7 @@ from django.contrib.auth.models import update_last_login
 from django.db import IntegrityError, transaction
 from knox.models import AuthToken
 
+import notifications.services
 from accounts.events import UserCreated
 from accounts.models import Follow, User
 from outbox import publish
@@ -65,15 +66,23 @@ def add(*, user: User) -> User:
 
 @transaction.atomic
 def update_profile(
-    *, user_id: UUID, email: str | None = None, language: str | None = None, telegram_chat_id: str | None = None
+    *,
+    user_id: UUID,
+    email: str | None = None,
+    language: str | None = None,
+    telegram_chat_id: str | None = None,
+    notification_preferences: Mapping[str, Mapping[str, bool]] | None = None,
 ) -> User:
-    """Change what is not None.
+    """Change what is not None. Of preferences, by kind and channel, those that are named.
 
     Raises:
         Taken: somebody else has the e-mail address.
     """
     changes = {"email": email, "language": language, "telegram_chat_id": telegram_chat_id}
-    return update_user(user_id=user_id, **{name: value for name, value in changes.items() if value is not None})
+    user = update_user(user_id=user_id, **{name: value for name, value in changes.items() if value is not None})
+    if notification_preferences:
+        notifications.services.set_preferences(user_id=user_id, wanted=notification_preferences)
+    return user
 
 
 @transaction.atomic

@@ -1,12 +1,13 @@
-"""Forgetting what nobody needs any more beside the outbox: answers, tokens, sessions.
+"""Forgetting what nobody needs any more beside the outbox: answers, tokens, sessions, notifications.
 
 Run with: manage.py apply_retention. Celery does it each hour.
 """
 
 import logging
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.contrib.sessions.models import Session
 from django.db import transaction
 from django.db.models import QuerySet
@@ -15,6 +16,7 @@ from knox.models import AuthToken
 
 from config.idempotency import RETENTION
 from config.models import IdempotencyKey
+from notifications.models import Notification
 
 # Rows that one statement deletes at most, so that none holds its locks for long.
 CHUNK = 5_000
@@ -23,15 +25,19 @@ logger = logging.getLogger(__name__)
 
 
 def apply(*, now: datetime | None = None) -> dict[str, int]:
-    """Delete answers that are not replayed any more, and expired tokens and sessions. Return how many of each."""
+    """Delete answers that are not replayed any more, expired tokens and sessions, and what people were told long ago.
+
+    Returns how many of each.
+    """
     now = now or timezone.now()
     old = {
         "answers": IdempotencyKey.objects.filter(created_at__lte=now - RETENTION),
         "tokens": AuthToken.objects.filter(expiry__lte=now),
         "sessions": Session.objects.filter(expire_date__lte=now),
+        "notifications": Notification.objects.told_before(now - timedelta(days=settings.NOTIFICATION_RETENTION_DAYS)),
     }
     deleted = {name: delete_in_chunks(rows) for name, rows in old.items()}
-    logger.info("old answers, tokens and sessions were deleted", extra=deleted)
+    logger.info("what is past its retention was deleted", extra=deleted)
     return deleted
 
 

@@ -182,6 +182,15 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 5.0},
     },
     "settle-payments": {"task": "payments.tasks.settle_due", "schedule": 1.0, "options": {"expires": 1.0}},
+    **{
+        f"send-{channel}": {
+            "task": "notifications.tasks.send_due",
+            "schedule": 1.0,
+            "args": [channel],
+            "options": {"expires": 1.0},
+        }
+        for channel in ("EMAIL", "TELEGRAM")
+    },
     "apply-retention": {"task": "config.apply_retention", "schedule": 3600.0, "options": {"expires": 3600.0}},
 }
 
@@ -222,7 +231,7 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "OrderStatus": "orders.models.Order.Status",
         "EntryKind": "payments.models.Entry.Kind",
-        "NotificationKind": "notifications.models.Notification.Kind",
+        "NotificationKind": "notifications.kinds.Kind",
     },
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
@@ -239,6 +248,22 @@ WALLET_SELF_DEPOSIT = env.bool("WALLET_SELF_DEPOSIT", default=False)
 ORDER_STOCK_TIMEOUT_SECONDS = env.int("ORDER_STOCK_TIMEOUT_SECONDS", default=300)
 ORDER_PAYMENT_TIMEOUT_SECONDS = env.int("ORDER_PAYMENT_TIMEOUT_SECONDS", default=900)
 ORDER_CANCEL_WINDOW_HOURS = env.int("ORDER_CANCEL_WINDOW_HOURS", default=24)
+
+# ── Notifications ─────────────────────────────────────────────────────────────────────────────────────────────────
+# Empty: e-mails go to the log.
+EMAIL_URL = env.str("EMAIL_URL", default="")
+if EMAIL_URL:
+    # EMAIL_BACKEND, EMAIL_HOST and so on.
+    globals().update(env.email_url("EMAIL_URL"))
+# Of each answer of the mail server.
+EMAIL_TIMEOUT = 10
+EMAIL_FROM = env.str("EMAIL_FROM", default="Orderbox <orderbox@localhost>")
+# Empty: messages go to the log.
+TELEGRAM_BOT_TOKEN = env.str("TELEGRAM_BOT_TOKEN", default="")
+# The operators' chat.
+TELEGRAM_CHAT_ID = env.str("TELEGRAM_CHAT_ID", default="")
+TELEGRAM_API_URL = env.str("TELEGRAM_API_URL", default="https://api.telegram.org").rstrip("/")
+NOTIFICATION_RETENTION_DAYS = env.int("NOTIFICATION_RETENTION_DAYS", default=90)
 
 # ── Browsers ──────────────────────────────────────────────────────────────────────────────────────────────────────
 # That users come by TLS alone. Django does not speak it: a proxy does, and says so in HTTPS_PROXY_HEADER.
@@ -320,6 +345,12 @@ LOGGING = {
         },
     },
     # Which task came and went is of interest to none but who looks for it.
-    "loggers": {"celery.worker.strategy": {"level": "WARNING"}, "celery.app.trace": {"level": "WARNING"}},
+    "loggers": {
+        "celery.worker.strategy": {"level": "WARNING"},
+        "celery.app.trace": {"level": "WARNING"},
+        # They log addresses, and Telegram's have the bot's token in them.
+        "httpx": {"level": "WARNING"},
+        "httpcore": {"level": "WARNING"},
+    },
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
 }

@@ -56,7 +56,8 @@ SETTINGS = (
         "PRODUCT_CACHE",
     ),
     *("NUM_PROXIES", "FAILED_LOGIN_WINDOW_SECONDS"),
-    *("EMAIL_URL", "TELEGRAM_BOT_TOKEN", "TELEGRAM_CHAT_ID", "TELEGRAM_API_URL"),
+    *("EMAIL_URL", "EMAIL_FROM", "TELEGRAM_BOT_TOKEN", "TELEGRAM_CHAT_ID", "TELEGRAM_API_URL"),
+    "NOTIFICATION_RETENTION_DAYS",
     *("ORDER_STOCK_TIMEOUT_SECONDS", "ORDER_PAYMENT_TIMEOUT_SECONDS", "ORDER_CANCEL_WINDOW_HOURS"),
     *(
         "FAILED_MESSAGE_RETRY_SECONDS",
@@ -166,7 +167,7 @@ def _celery(state: State, environment: Mapping[str, str]) -> list[Service]:
     celery = ["-m", "celery", "--quiet", "-A", "config"]
     schedule = ["--schedule", str(state.folder / "celerybeat-schedule"), "--pidfile="]
     return [
-        _python("celery-worker", environment, *celery, "worker", "--concurrency", "2", "--loglevel", "INFO"),
+        _python("celery-worker", environment, *celery, "worker", "--concurrency", "5", "--loglevel", "INFO"),
         _python("celery-beat", environment, *celery, "beat", *schedule, "--loglevel", "WARNING"),
     ]
 

@@ -1,23 +1,29 @@
-"""What users are told about. Run with: manage.py run_consumer notifications
+"""What people are told about. Run with: manage.py run_consumer notifications
 
 A payment that failed is told by the cancelled order, which follows from it.
 """
 
 from accounts.events import UserCreated
 from notifications import services
-from notifications.models import Notification
-from notifications.services import Notice
+from notifications.kinds import Kind
+from notifications.services import Notice, Paid, Posted
 from orders.events import OrderCancelled, OrderCompleted
 from outbox import handles
-from payments.events import PaymentRefunded
-
-Kind = Notification.Kind
+from payments.events import PaymentRefunded, PaymentSucceeded
+from posts.events import PostCreated
 
 
 @handles(UserCreated, group="notifications", bulk=True)
 def welcome_new_users(events: list[UserCreated]) -> None:
     services.notify(
-        notices=[Notice(e.event_id, e.user_id, Kind.WELCOME, facts={"username": e.username}) for e in events]
+        notices=[Notice(e.event_id, e.user_id, Kind.WELCOME, None, {"username": e.username}) for e in events]
+    )
+
+
+@handles(PostCreated, group="notifications", bulk=True)
+def tell_of_new_posts(events: list[PostCreated]) -> None:
+    services.tell_of_posts(
+        posts=[Posted(e.event_id, e.post_id, e.author_id, e.author, e.title, e.occurred_at) for e in events]
     )
 
 
@@ -30,7 +36,7 @@ def tell_of_completed_orders(events: list[OrderCompleted]) -> None:
                 e.customer_id,
                 Kind.ORDER_COMPLETED,
                 e.order_id,
-                {"total": str(e.total), "currency": e.currency},
+                {"total": f"{e.total:.2f}", "currency": e.currency},
             )
             for e in events
         ]
@@ -46,6 +52,15 @@ def tell_of_cancelled_orders(events: list[OrderCancelled]) -> None:
     )
 
 
+@handles(PaymentSucceeded, group="notifications", bulk=True)
+def tell_of_payments(events: list[PaymentSucceeded]) -> None:
+    services.tell_of_payments(
+        payments=[
+            Paid(e.event_id, e.order_id, e.customer_id, f"{e.amount:.2f}", e.currency, e.occurred_at) for e in events
+        ]
+    )
+
+
 @handles(PaymentRefunded, group="notifications", bulk=True)
 def tell_of_refunded_payments(events: list[PaymentRefunded]) -> None:
     services.notify(
@@ -55,7 +70,7 @@ def tell_of_refunded_payments(events: list[PaymentRefunded]) -> None:
                 e.customer_id,
                 Kind.PAYMENT_REFUNDED,
                 e.order_id,
-                {"amount": str(e.amount), "currency": e.currency},
+                {"amount": f"{e.amount:.2f}", "currency": e.currency},
             )
             for e in events
         ]

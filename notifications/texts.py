@@ -1,52 +1,86 @@
-"""What notifications say, by kind and language. The names in braces are a notice's facts."""
+"""What notifications say, in the language of who is told: words for TEXTS are in locale/, by gettext.
 
+The names in %(…)s are of a notification's context. CONTRIBUTING.md says how a text is added and translated.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import NamedTuple
+from uuid import UUID
 
-from notifications.models import Notification
+from django.utils import translation
+from django.utils.translation import gettext
+from django.utils.translation import gettext_noop as _
 
-Kind = Notification.Kind
+from notifications.kinds import Kind
 
+ABOUT_ORDERS = {Kind.ORDER_COMPLETED, Kind.ORDER_CANCELLED, Kind.PAYMENT_SUCCEEDED, Kind.PAYMENT_REFUNDED}
 
-class Text(NamedTuple):
-    title: str
-    body: str
-
-
+# Title and body.
 TEXTS = {
-    "en": {
-        Kind.WELCOME: Text("Welcome, {username}", "Fill your wallet and place your first order."),
-        Kind.ORDER_COMPLETED: Text("Your order is paid", "We took {total} {currency} from your wallet."),
-        Kind.ORDER_CANCELLED: Text("Your order was cancelled", "{reason}"),
-        Kind.PAYMENT_REFUNDED: Text("Your money is back", "{amount} {currency} are in your wallet again."),
-    },
-    "ko": {
-        Kind.WELCOME: Text("{username}님, 환영합니다", "지갑을 충전하고 첫 주문을 해 보세요."),
-        Kind.ORDER_COMPLETED: Text("주문이 결제되었습니다", "지갑에서 {total} {currency}가 결제되었습니다."),
-        Kind.ORDER_CANCELLED: Text("주문이 취소되었습니다", "{reason}"),
-        Kind.PAYMENT_REFUNDED: Text("환불되었습니다", "{amount} {currency}가 지갑으로 돌아왔습니다."),
-    },
+    Kind.WELCOME: (_("Welcome, %(username)s"), _("Fill your wallet and place your first order.")),
+    Kind.POST_PUBLISHED: (_("Your post is published"), _("Your followers are told of “%(title)s”.")),
+    Kind.NEW_POST: (_("%(author)s has published a post"), "%(title)s"),
+    Kind.ORDER_COMPLETED: (_("Your order is complete"), _("It is paid: %(total)s %(currency)s in all.")),
+    Kind.ORDER_CANCELLED: (_("Your order was cancelled"), "%(reason)s"),
+    Kind.PAYMENT_SUCCEEDED: (_("Payment received"), _("An order was paid.")),
+    Kind.PAYMENT_REFUNDED: (_("Your money is back"), _("%(amount)s %(currency)s were given back.")),
 }
 
 # Why an order was cancelled, by its cancel_reason.
 REASONS = {
-    "en": {
-        "OUT_OF_STOCK": "There was not enough in stock.",
-        "PAYMENT_FAILED": "There was not enough money in your wallet.",
-        "CUSTOMER": "It was cancelled on request.",
-        "TIMEOUT": "It could not be finished in time.",
-    },
-    "ko": {
-        "OUT_OF_STOCK": "재고가 부족했습니다.",
-        "PAYMENT_FAILED": "지갑의 잔액이 부족했습니다.",
-        "CUSTOMER": "요청에 따라 취소되었습니다.",
-        "TIMEOUT": "제시간에 처리하지 못했습니다.",
-    },
+    "OUT_OF_STOCK": _("There was not enough in stock."),
+    "PAYMENT_FAILED": _("It could not be paid."),
+    "CUSTOMER": _("It was cancelled on request."),
+    "TIMEOUT": _("It could not be finished in time."),
 }
 
+# What stands around the texts.
+ORDER, AMOUNT, CUSTOMER, TIME = _("Order"), _("Amount"), _("Customer"), _("Time")
+REFERENCE = _("Reference")
+REPEAT = _("A message that comes twice has the same reference both times: then it is one and the same.")
+SWITCH_OFF = _("What you are told, and where, is set in your profile.")
 
-def write(kind: Kind, language: str, facts: dict[str, str]) -> Text:
-    """Return the text of a notification. Of facts, `reason` is an order's cancel_reason."""
-    if "reason" in facts:
-        facts = {**facts, "reason": REASONS[language][facts["reason"]]}
-    text = TEXTS[language][kind]
-    return Text(text.title.format(**facts), text.body.format(**facts))
+
+class Text(NamedTuple):
+    """What a notification says. `facts` are pairs of a label and what it stands for."""
+
+    title: str
+    body: str
+    facts: list[tuple[str, str]]
+
+
+def write(kind: str, context: Mapping[str, str], *, subject_id: UUID | None, language: str) -> Text:
+    """Return a notification's text in a language: "en" or "ko".
+
+    Raises:
+        KeyError: there is no such kind, or the context lacks what its text names.
+    """
+    title, body = TEXTS[Kind(kind)]
+    with translation.override(language):
+        names = dict(context)
+        if "reason" in names:
+            names["reason"] = gettext(REASONS[names["reason"]])
+        # A title is one line, whatever a person has put into it.
+        return Text(
+            " ".join((gettext(title) % names).split()),
+            gettext(body) % names,
+            [(gettext(label), value) for label, value in _facts(Kind(kind), context, subject_id)],
+        )
+
+
+def words(language: str, *texts: str) -> list[str]:
+    """Return what stands around a text, in a language."""
+    with translation.override(language):
+        return [gettext(text) for text in texts]
+
+
+def _facts(kind: Kind, context: Mapping[str, str], subject_id: UUID | None) -> Iterator[tuple[str, str]]:
+    if kind in ABOUT_ORDERS and subject_id:
+        yield ORDER, str(subject_id)
+    if "amount" in context:
+        yield AMOUNT, f"{context['amount']} {context['currency']}"
+    if "customer" in context:
+        yield CUSTOMER, context["customer"]
+    if "at" in context:
+        yield TIME, f"{datetime.fromisoformat(context['at']).astimezone(UTC):%Y-%m-%d %H:%M} UTC"

@@ -25,7 +25,7 @@ class UnreadFirst(NewestFirst):
 
     def get_paginated_response(self, data: Any) -> Response:
         response = super().get_paginated_response(data)
-        response.data["unread"] = Notification.objects.of(user_id(self.request)).unread().count()
+        response.data["unread"] = Notification.objects.inbox(user_id(self.request)).unread().count()
         return response
 
     def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
@@ -44,7 +44,7 @@ class Notifications(ListAPIView[Notification]):
     queryset = Notification.objects.none()
 
     def get_queryset(self) -> QuerySet[Notification]:
-        return Notification.objects.of(user_id(self.request))
+        return Notification.objects.inbox(user_id(self.request))
 
 
 class Read(APIView):
@@ -52,7 +52,7 @@ class Read(APIView):
     def post(self, request: Request, pk: UUID) -> Response:
         """Mark a notification as read."""
         Nothing.read(request)
-        get_object_or_404(Notification.objects.of(user_id(request)), pk=pk)
+        get_object_or_404(Notification.objects.inbox(user_id(request)), pk=pk)
         services.mark_read(user_id=user_id(request), notification_id=pk, now=timezone.now())
         return Response(status=204)
 

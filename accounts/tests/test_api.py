@@ -9,6 +9,7 @@ from knox.models import AuthToken
 
 from accounts.events import UserCreated
 from accounts.models import User
+from notifications.kinds import Channel, Kind
 
 pytestmark = pytest.mark.django_db
 
@@ -146,7 +147,8 @@ def test_takes_no_token_of_a_user_who_is_not_active(api, customer, problem):
 
 def test_knows_a_token_by_one_query_however_many_there_are(api, customer, django_assert_num_queries):
     client, *_ = [api(customer) for _ in range(5)]
-    with django_assert_num_queries(1):
+    # The other is for the preferences.
+    with django_assert_num_queries(2):
         client.get("/api/v1/users/me/")
 
 
@@ -161,6 +163,7 @@ def test_changes_the_profile(api, customer):
         "email": "carol@example.com",
         "language": "ko",
         "telegram_chat_id": "42",
+        "notification_preferences": {kind: dict.fromkeys(Channel.values, True) for kind in Kind.values},
     }
     assert client.patch("/api/v1/users/me/", {"telegram_chat_id": ""}).json()["telegram_chat_id"] == ""
 
@@ -174,12 +177,51 @@ def test_changes_the_profile(api, customer):
         ({"email": "steve@EXAMPLE.com"}, "taken"),
         ({"telegram_chat_id": 42}, "invalid"),
         ({"telegram_chat_id": None}, "invalid"),
+        ({"telegram_chat_id": "my chat"}, "invalid"),
+        ({"telegram_chat_id": "4 2"}, "invalid"),
+        ({"notification_preferences": []}, "invalid"),
+        ({"notification_preferences": {"WELCOME": True}}, "invalid"),
+        ({"notification_preferences": {"WELCOME": {"EMAIL": "no"}}}, "invalid"),
+        ({"notification_preferences": {"WELCOME": {"EMAIL": None}}}, "invalid"),
     ],
 )
 def test_changes_nothing_else_of_the_profile(api, customer, staff, problem, change, code):
     response = api(customer).patch("/api/v1/users/me/", change)
     assert problem(response) == (400, code)
     assert list(response.json()["errors"]) == list(change)
+
+
+def test_changes_what_one_wants_to_be_told_and_where(api, customer):
+    client = api(customer)
+    before = client.get("/api/v1/users/me/").json()["notification_preferences"]
+    change = {"WELCOME": {"EMAIL": False, "IN_APP": False}, "NEW_POST": {"TELEGRAM": False}}
+    after = client.patch("/api/v1/users/me/", {"notification_preferences": change}).json()["notification_preferences"]
+    assert after == before | {
+        "WELCOME": {"EMAIL": False, "TELEGRAM": True, "IN_APP": False},
+        "NEW_POST": {"EMAIL": True, "TELEGRAM": False, "IN_APP": True},
+    }
+    change = {"WELCOME": {"EMAIL": True}}
+    client.patch("/api/v1/users/me/", {"notification_preferences": change})
+    after = client.get("/api/v1/users/me/").json()["notification_preferences"]
+    assert after["WELCOME"] == {"EMAIL": True, "TELEGRAM": True, "IN_APP": False}
+
+
+@pytest.mark.parametrize("unknown", [{"NEWS": {"EMAIL": False}}, {"WELCOME": {"FAX": False}}])
+def test_knows_no_other_preferences_and_changes_nothing_then(api, customer, problem, unknown):
+    client = api(customer)
+    before = client.get("/api/v1/users/me/").json()
+    response = client.patch("/api/v1/users/me/", {"language": "ko", "notification_preferences": unknown})
+    assert problem(response)[0] == 400
+    assert "There is no such field." in str(response.json()["errors"])
+    assert client.get("/api/v1/users/me/").json() == before
+
+
+def test_a_profile_that_cannot_be_changed_leaves_the_preferences_as_they_are(api, customer, staff, problem):
+    client = api(customer)
+    before = client.get("/api/v1/users/me/").json()
+    change = {"email": staff.email, "notification_preferences": {"WELCOME": {"EMAIL": False}}}
+    assert problem(client.patch("/api/v1/users/me/", change)) == (400, "taken")
+    assert client.get("/api/v1/users/me/").json() == before
 
 
 def test_changes_the_password(api, customer, anybody):

@@ -36,7 +36,15 @@ def shop(db):
     Line.objects.create(order=order, sku=PATH_EXAMPLES["sku"], name="Lamp", quantity=2, unit_price="12.50")
     order.steps.create(event_type="order.created", event_id=order.id, at=order.created_at, details={"total": "25.00"})
     Notification.objects.create(
-        id=order.id, event_id=order.id, user=alice, kind="ORDER_COMPLETED", title="Complete", body="It is paid."
+        id=order.id,
+        event_id=order.id,
+        user=alice,
+        kind="ORDER_COMPLETED",
+        channel="IN_APP",
+        context={"total": "25.00", "currency": "USD"},
+        subject_id=order.id,
+        status="SENT",
+        sent_at=timezone.now(),
     )
     Post.objects.create(id=PATH_EXAMPLES["id"], author=alice, title="Tea", body="It wants boiling water.")
     return alice

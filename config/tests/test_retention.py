@@ -1,7 +1,7 @@
 """What config forgets each hour."""
 
 from datetime import timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from django.contrib.sessions.models import Session
@@ -13,6 +13,7 @@ from config import retention
 from config.celery import apply_retention
 from config.idempotency import RETENTION
 from config.models import IdempotencyKey
+from notifications.models import Notification
 from outbox.models import FailedMessage
 
 NOW = timezone.now()
@@ -48,6 +49,34 @@ def test_deletes_sessions_that_have_expired():
     Session.objects.bulk_create(Session(session_key=key, expire_date=end) for key, end in ends.items())
     retention.apply(now=NOW)
     assert [session.pk for session in Session.objects.all()] == ["young"]
+
+
+@pytest.mark.django_db
+def test_deletes_what_people_were_told_long_ago(customer, settings):
+    settings.NOTIFICATION_RETENTION_DAYS = 90
+
+    def told(days_ago, **fields):
+        made_at = NOW - timedelta(days=days_ago)
+        row_id = UUID(int=(int(made_at.timestamp() * 1000) << 80) + uuid4().int % 2**64)
+        sent_at = made_at if fields["status"] == "SENT" else None
+        return Notification.objects.create(
+            id=row_id, user=customer, kind="WELCOME", event_id=uuid4(), sent_at=sent_at, **fields
+        )
+
+    old = [
+        told(91, channel="EMAIL", status="SENT"),
+        told(91, channel="TELEGRAM", status="SENT"),
+        told(91, channel="IN_APP", status="SENT", read_at=NOW),
+    ]
+    kept = [
+        told(91, channel="IN_APP", status="SENT"),
+        told(91, channel="EMAIL", status="FAILED"),
+        told(91, channel="EMAIL", status="PENDING", due_at=NOW),
+        told(89, channel="EMAIL", status="SENT"),
+        told(89, channel="IN_APP", status="SENT", read_at=NOW),
+    ]
+    assert retention.apply(now=NOW)["notifications"] == len(old)
+    assert set(Notification.objects.all()) == set(kept)
 
 
 @pytest.mark.django_db(transaction=True)

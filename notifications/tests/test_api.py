@@ -5,6 +5,7 @@ from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from notifications import services
+from notifications.kinds import Kind
 from notifications.models import Notification
 from notifications.services import Notice
 
@@ -16,8 +17,8 @@ NOTIFICATIONS = "/api/v1/notifications/"
 def notify(user, *names):
     """Make notifications, the oldest first, and return their ids."""
     for name in names:
-        services.notify(notices=[Notice(uuid7(), user.id, Notification.Kind.WELCOME, facts={"username": name})])
-    return [str(pk) for pk in Notification.objects.of(user.id).order_by("pk").values_list("pk", flat=True)]
+        services.notify(notices=[Notice(uuid7(), user.id, Kind.WELCOME, context={"username": name})])
+    return [str(pk) for pk in Notification.objects.inbox(user.id).order_by("pk").values_list("pk", flat=True)]
 
 
 def titles(page):
@@ -27,7 +28,7 @@ def titles(page):
 def test_shows_a_notification(api, customer):
     notify(customer, "carol")
     page = api(customer).get(NOTIFICATIONS).json()
-    row = Notification.objects.get()
+    row = Notification.objects.inbox(customer.id).get()
     assert page == {
         "next": None,
         "previous": None,
@@ -76,7 +77,7 @@ def test_marks_all_as_read(api, customer, staff):
     client = api(customer)
     assert client.post(f"{NOTIFICATIONS}read-all/").status_code == 204
     assert client.get(NOTIFICATIONS).json()["unread"] == 0
-    assert Notification.objects.unread().get().user == staff
+    assert Notification.objects.inbox(staff.id).unread().exists()
 
 
 def test_shows_nobody_elses(api, customer, staff, anybody, problem):
@@ -84,4 +85,23 @@ def test_shows_nobody_elses(api, customer, staff, anybody, problem):
     assert api(staff).get(NOTIFICATIONS).json()["results"] == []
     assert problem(api(staff).post(f"{NOTIFICATIONS}{notification_id}/read/")) == (404, "not_found")
     assert problem(anybody.get(NOTIFICATIONS)) == (401, "not_authenticated")
-    assert not Notification.objects.get().read_at
+    assert not Notification.objects.inbox(customer.id).get().read_at
+
+
+def test_shows_what_is_sent_elsewhere_to_nobody(api, customer, problem):
+    notify(customer, "a")
+    sent = Notification.objects.get(user=customer, channel="EMAIL")
+    client = api(customer)
+    assert len(client.get(NOTIFICATIONS).json()["results"]) == client.get(NOTIFICATIONS).json()["unread"] == 1
+    assert problem(client.post(f"{NOTIFICATIONS}{sent.pk}/read/")) == (404, "not_found")
+
+
+def test_speaks_the_language_that_the_user_has_now(api, customer):
+    notify(customer, "a")
+    client = api(customer)
+    assert client.patch("/api/v1/users/me/", {"language": "ko"}).status_code == 200
+    [notification] = client.get(NOTIFICATIONS).json()["results"]
+    assert (notification["title"], notification["body"]) == (
+        "a님, 환영합니다",
+        "지갑을 충전하고 첫 주문을 해 보세요.",
+    )
