@@ -55,7 +55,7 @@ def send_again(request: HttpRequest, notification: Notification) -> str:
 
 @admin.register(Notification)
 class NotificationAdmin(ReadOnly, ShopAdmin):
-    list_display = ["created_at", "kind", "channel", "recipient", "status", "attempts", "due_at", "sent_at", "read_at"]
+    list_display = ["created_at", "kind", "channel", "recipient", "status", "due_at", "sent_at"]
     fields = [
         ("kind", "channel"),
         "to",
@@ -181,7 +181,7 @@ def html_of(message: Message) -> str:
 
 def framed(message: Message, address: str) -> SafeString:
     return format_html(
-        '<p><b>{}</b></p><iframe class="shop-letter" sandbox src="{}" title="E-mail"></iframe>',
+        '<b>{}</b><iframe class="shop-letter" sandbox src="{}" title="E-mail"></iframe>',
         message.text.title,
         address,
     )

@@ -23,7 +23,7 @@ TEXTS = {
     Kind.NEW_POST: (_("%(author)s has published a post"), "%(title)s"),
     Kind.ORDER_COMPLETED: (_("Your order is complete"), _("It is paid: %(total)s %(currency)s in all.")),
     Kind.ORDER_CANCELLED: (_("Your order was cancelled"), "%(reason)s"),
-    Kind.PAYMENT_SUCCEEDED: (_("Payment received"), _("An order was paid.")),
+    Kind.PAYMENT_SUCCEEDED: (_("Payment received"), _("%(amount)s %(currency)s were paid for an order.")),
     Kind.PAYMENT_REFUNDED: (_("Your money is back"), _("%(amount)s %(currency)s were given back.")),
 }
 

@@ -29,7 +29,8 @@ class Stack:
     """A running stack: where it listens, what its processes are, and its manage.py."""
 
     def __init__(self, state: Path, environment: dict[str, str]) -> None:
-        self.state, self._environment = state, environment
+        self.state = state
+        self.environment = {**environment, "ENV_FILE": str(state / "env")}
         self.settings = dict(line.split("=", 1) for line in (state / "env").read_text().splitlines())
         self.address = f"http://127.0.0.1:{self.settings['PORT']}"
 
@@ -61,12 +62,27 @@ class Stack:
         finally:
             os.kill(pid, signal.SIGCONT)
 
+    def log(self, process: str) -> str:
+        """Return what a process has printed, and the one whose place it took."""
+        files = [self.state / "log" / f"{process}.log{suffix}" for suffix in (".1", "")]
+        return "".join(file.read_text() for file in files if file.exists())
+
+    @contextmanager
+    def beside(self, *arguments: str) -> Iterator[subprocess.Popen]:
+        """Run a management command beside the stack's processes until the block ends."""
+        process = subprocess.Popen([sys.executable, "manage.py", *arguments], cwd=CHECKOUT, env=self.environment)
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(15)
+
     def manage(self, *arguments: str) -> subprocess.CompletedProcess:
         """Run a management command as a person would in a second terminal."""
         return subprocess.run(
             [sys.executable, "manage.py", *arguments],
             cwd=CHECKOUT,
-            env={**self._environment, "ENV_FILE": str(self.state / "env")},
+            env=self.environment,
             capture_output=True,
             text=True,
             timeout=120,

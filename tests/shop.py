@@ -17,7 +17,7 @@ class Customer:
     """A registered customer with a wallet."""
 
     def __init__(self, http: httpx.Client, *, username: str, password: str) -> None:
-        self._http = http
+        self._http, self.username = http, username
         token = call(http, "POST", "auth/token/", json={"username": username, "password": password}).json()["token"]
         self._headers = {"Authorization": f"Token {token}"}
 
@@ -57,6 +57,10 @@ class Customer:
             assert time.monotonic() < end, self.timeline(order_id)
             time.sleep(0.05)
 
+    def told(self) -> list[dict[str, Any]]:
+        """Return what they were told in the app, the oldest first."""
+        return self.call("GET", "notifications/?page_size=200").json()["results"][::-1]
+
     def open_orders(self) -> list[dict[str, Any]]:
         return [
             order
@@ -72,10 +76,15 @@ class Shop:
         self._http = httpx.Client(base_url=f"{address}/api/v1/", timeout=30, trust_env=False)
         self._customers: list[Customer] = []
 
-    def customer(self, *, money: str | None = None) -> Customer:
+    def customer(self, *, money: str | None = None, language: str = "en") -> Customer:
         """Register a customer, with that much in the wallet."""
         username, password = f"c{uuid4().hex}", "a password of theirs"
-        body = {"username": username, "email": f"{username}@example.com", "password": password}
+        body = {
+            "username": username,
+            "email": f"{username}@example.com",
+            "password": password,
+            "language": language,
+        }
         answer = call(self._http, "POST", "users/", json=body)
         # A repeat of one whose answer was lost is refused, since the first was taken.
         assert answer.status_code in (201, 400), answer.text

@@ -99,6 +99,13 @@ def test_each_text_can_be_looked_at_before_it_is_told(admin_client, kind, langua
     assert not Notification.objects.exists()
 
 
+def test_what_people_write_is_no_html_anywhere_on_the_page_of_texts(admin_client):
+    page = admin_client.get(TEXTS, {"kind": "NEW_POST", "language": "en"}).content.decode()
+    assert "<coffee>" not in page
+    # Letter's title aside: as text, in the chat, and in the app.
+    assert page.count("Tea &amp; &lt;coffee&gt;") == 3
+
+
 def test_the_first_text_is_there_without_a_choice(admin_client):
     assert admin_client.get(TEXTS).context["message"].text.title == "Welcome, alice"
 
