@@ -43,6 +43,9 @@ PARTS = (
     Part("chaos", "everything killed in turn under load", "seconds", 120),
     Part("saga", "orders from HTTP to COMPLETED beside a chain of Celery tasks", "orders", 3_000),
     Part("soak", "orders that come to every end, and what the audit says of them", "orders", 20_000),
+    Part(
+        "fanout", "orders while notifications is stopped, and each message sent once when it is back", "orders", 10_000
+    ),
     Part("orders_api", "POST orders/ beside a bare view without an outbox", "seconds", 10),
     Part("products", "GET products/{sku}/ from the cache beside PostgreSQL", "seconds", 10),
 )

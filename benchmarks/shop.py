@@ -120,18 +120,21 @@ def filled(bench: Bench) -> Iterator[Shop]:
 
 
 @contextmanager
-def whole_stack(shop: Shop) -> Iterator[Site]:
-    """Run all that `make run` starts, but for the engines, until the block ends."""
+def whole_stack(shop: Shop, *, taker: str = "relay", **settings: str) -> Iterator[Site]:
+    """Run all that `make run` starts, but for the engines, until the block ends.
+
+    `taker` is the process that is stopped while the site is backed up.
+    """
     # Left as it is at the end, for its logs.
     state = shop.bench.logs / "stack"
     shutil.rmtree(state, ignore_errors=True)
     arguments = ["-m", "devstack", "run", "--state", str(state), "--no-demo", "--stop-with-parent"]
     port = str(ports.choose(taken=set()))
-    with shop.start("stack", arguments, PORT=port) as stack:
+    with shop.start("stack", arguments, PORT=port, **settings) as stack:
         address = (ports.LOOPBACK, int(port))
         # The last one that is started.
         wait_until(lambda: (state / "pids" / "celery-beat").exists() and is_ready(address), stack.watch)
-        yield Site(address, [stack], lambda: [psutil.Process(int((state / "pids" / "relay").read_text()))])
+        yield Site(address, [stack], lambda: [psutil.Process(int((state / "pids" / taker).read_text()))])
 
 
 @contextmanager
