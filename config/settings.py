@@ -69,6 +69,7 @@ INSTALLED_APPS = [
     "stock",
     "payments",
     "notifications",
+    "analytics",
 ]
 
 MIDDLEWARE = [
