@@ -31,6 +31,7 @@ api = [
     path("", include("orders.urls")),
     path("", include("payments.urls")),
     path("", include("notifications.urls")),
+    path("", include("analytics.urls")),
 ]
 
 urlpatterns = [

@@ -102,6 +102,9 @@ def test_names_every_call_of_the_contract(schema):
             "GET notifications/",
             "POST notifications/{id}/read/",
             "POST notifications/read-all/",
+            "GET analytics/sales/",
+            "GET analytics/funnel/",
+            "GET analytics/products/",
         )
     }
 
