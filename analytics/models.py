@@ -4,7 +4,7 @@ Hours are those of UTC in which something happened, not those in which it was he
 it belongs. Nothing here has a retention: late events need the facts of their orders, and the sums of an hour are few.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar, Self
@@ -40,7 +40,7 @@ class CancelReason(models.TextChoices):
 
 
 class OrderFactQuerySet(models.QuerySet["OrderFact"]):
-    def lock(self, order_ids: list[UUID]) -> dict[UUID, "OrderFact"]:
+    def lock(self, order_ids: Collection[UUID]) -> dict[UUID, "OrderFact"]:
         """Return the facts of orders by id, locked until the transaction ends.
 
         In the order of their ids, so that two batches cannot deadlock.

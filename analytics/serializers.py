@@ -45,8 +45,13 @@ class SpanQuery(serializers.Serializer[Any]):
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
         # Of which Python lets no field of a class be named.
         return {
-            "from": Moment(source="start", required=False, help_text="The first moment, rounded down to a whole one."),
-            "to": Moment(source="end", required=False, help_text="The end, rounded up; now, if it is left out."),
+            "from": Moment(
+                source="start",
+                required=False,
+                help_text="Rounded down to a whole hour, or day where days are asked for. Left out: 30 days before the "
+                "end, or 24 hours where sales by the hour are asked for.",
+            ),
+            "to": Moment(source="end", required=False, help_text="The end, rounded up. Left out: now."),
             **super().get_fields(),
         }
 

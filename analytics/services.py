@@ -6,7 +6,7 @@ is the inbox' part.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -15,13 +15,18 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import connection, transaction
+from django.db.models import Model
 
 from analytics.models import Activity, Funnel, OrderFact, Part, ProductSales, Sales, Sum, counters_of, hour_of
 from outbox.database import binary_cursor
 
 # More than a group has members, mostly. Two of them that share a shard wait for each other, and no more.
 SHARDS = 16
-FACTS = [fact.name for fact in OrderFact._meta.local_fields if not fact.primary_key]
+# Sorted, so that two members that hear of the same new orders do not deadlock.
+GET_TO_KNOW = """
+    INSERT INTO analytics_orderfact (order_id) SELECT * FROM unnest(%b::uuid[]) AS told (order_id) ORDER BY order_id
+    ON CONFLICT (order_id) DO NOTHING
+"""
 
 
 class Sold(NamedTuple):
@@ -81,10 +86,7 @@ def record(*, news: Sequence[News]) -> None:
         sales.add(fact.sales())
         funnel.add(fact.funnel())
 
-    if facts:
-        OrderFact.objects.bulk_create(
-            facts.values(), update_conflicts=True, unique_fields=["order_id"], update_fields=FACTS
-        )
+    _save(facts.values())
     _add(Sales, sales)
     _add(Funnel, funnel)
     _add(ProductSales, products)
@@ -98,13 +100,31 @@ def clear() -> None:
         model._default_manager.all().delete()
 
 
-def _lock(order_ids: set[UUID]) -> dict[UUID, OrderFact]:
+def _lock(order_ids: Collection[UUID]) -> dict[UUID, OrderFact]:
     """Return the facts of orders, locked; of orders that were unknown, none are known yet."""
     if not order_ids:
         return {}
-    ids = sorted(order_ids)
-    OrderFact.objects.bulk_create([OrderFact(order_id=order_id) for order_id in ids], ignore_conflicts=True)
-    return OrderFact.objects.lock(ids)
+    with binary_cursor(connection) as cursor:
+        cursor.execute(GET_TO_KNOW, [list(order_ids)])
+    return OrderFact.objects.lock(order_ids)
+
+
+def _save(facts: Collection[OrderFact]) -> None:
+    """Write the facts of locked orders."""
+    if facts:
+        with binary_cursor(connection) as cursor:
+            cursor.execute(_update(), [[getattr(fact, name) for fact in facts] for name in _columns(OrderFact)])
+
+
+@cache
+def _update() -> str:
+    """Return the statement that writes all facts of orders."""
+    order_id, *facts = _columns(OrderFact)
+    return f"""
+        UPDATE analytics_orderfact AS fact SET {", ".join(f"{name} = told.{name}" for name in facts)}
+        FROM {_unnested(OrderFact, [order_id, *facts])} AS told ({order_id}, {", ".join(facts)})
+        WHERE fact.{order_id} = told.{order_id}
+    """
 
 
 def _products(item: News) -> list[Part]:
@@ -132,13 +152,21 @@ def _add(model: type[Sum], changes: Changes) -> None:
 def _addition(model: type[Sum]) -> str:
     """Return the statement that adds to rows of a sum, in the order of their keys, so that batches do not deadlock."""
     counters = counters_of(model)
-    names = [*model.KEYS, *counters]
-    types = [model._meta.get_field(name).db_type(connection) for name in names]
+    keys, columns = ", ".join(model.KEYS), ", ".join((*model.KEYS, *counters))
     return f"""
-        INSERT INTO {model._meta.db_table} AS kept ({", ".join(names)}, shard)
-        SELECT *, pg_backend_pid() %% {SHARDS}
-        FROM unnest({", ".join(f"%b::{name}[]" for name in types)}) AS added ({", ".join(names)})
-        ORDER BY {", ".join(model.KEYS)}
-        ON CONFLICT ({", ".join(model.KEYS)}, shard)
+        INSERT INTO {model._meta.db_table} AS kept ({columns}, shard)
+        SELECT *, pg_backend_pid() %% {SHARDS} FROM {_unnested(model, [*model.KEYS, *counters])} AS added ({columns})
+        ORDER BY {keys}
+        ON CONFLICT ({keys}, shard)
         DO UPDATE SET {", ".join(f"{name} = kept.{name} + excluded.{name}" for name in counters)}
     """
+
+
+def _columns(model: type[Model]) -> list[str]:
+    return [column.name for column in model._meta.local_fields]
+
+
+def _unnested(model: type[Model], names: Iterable[str]) -> str:
+    """Return the rows that are made of an array for each of these columns."""
+    types = {column.name: column.db_type(connection) for column in model._meta.local_fields}
+    return f"unnest({', '.join(f'%b::{types[name]}[]' for name in names)})"

@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 import pytest
+from django.apps import apps as django_apps
 
 import orders.services
 import payments.services
@@ -12,6 +13,7 @@ from analytics.models import Activity
 from analytics.tests.conftest import OrderStory, sums, welcome
 from orders.models import Order
 from outbox.consuming import rewinding
+from outbox.events import event_classes
 from outbox.registry import group_of, handlers_of
 from outbox.testing import STEPS
 
@@ -111,6 +113,12 @@ def test_a_rebuild_clears_it_so_that_all_is_counted_again(outbox, made):
     assert set(map(len, made().values())) == {0}
     assert outbox.deliver("analytics", *events).applied == len(events)
     assert made() == before
+
+
+def test_it_counts_every_event_of_the_project():
+    apps = {app.label for app in django_apps.get_app_configs()}
+    told = {cls.type for cls in event_classes if cls.__module__.removesuffix(".events") in apps}
+    assert told <= handlers_of("analytics").keys()
 
 
 def test_it_is_no_ordered_group_since_no_order_matters():
