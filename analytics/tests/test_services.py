@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from uuid_utils.compat import uuid7
 
 from analytics import services
+from analytics.consumers import count_events
 from analytics.models import CancelReason, Funnel, OrderFact, Sales, counters_of
 from analytics.services import News
 from analytics.tests.conftest import NOON, OrderStory, sums, welcome
@@ -188,6 +189,14 @@ def test_any_order_and_any_batches_of_any_orders_come_to_the_same(outbox, made, 
         batch, events = events[:size], events[size:]
         outbox.deliver("analytics", *batch)
     assert made() == expected
+
+
+@pytest.mark.parametrize("orders", [1, 100])
+def test_many_events_take_as_many_statements_as_one(orders, django_assert_num_queries):
+    events = [event for _ in range(orders) for event in OrderStory().returned]
+    # Two for the transaction, three for the facts, and one for each table of sums.
+    with django_assert_num_queries(9):
+        count_events(events)
 
 
 def test_clear_forgets_everything(outbox, made):
