@@ -38,6 +38,7 @@ PARTS = (
     Part("latency", "commit to consumer beside a bare LISTEN loop", "seconds", 10),
     Part("publish", "publish() beside a bare INSERT", "seconds", 1),
     Part("consumer", "the consumer beside bare loops, in bulk and one at a time", "events", 100_000),
+    Part("analytics", "the projections beside a handler for one event at a time, and a rebuild", "events", 100_000),
     Part("idle", "what an idle relay asks PostgreSQL", "seconds", 10),
     Part("garbage", "a tenth of good records among garbage", "events", 110_000),
     Part("chaos", "everything killed in turn under load", "seconds", 120),

@@ -41,8 +41,11 @@ class Bench:
         self.db = psycopg.connect(os.environ["DATABASE_URL"], autocommit=True)
 
     @contextmanager
-    def installation(self) -> Iterator["Installation"]:
-        """Give an installation in Kafka with topics that nobody has written to, deleted at the end."""
+    def installation(self, topics: Sequence[str] = ()) -> Iterator["Installation"]:
+        """Give an installation in Kafka with topics that nobody has written to, deleted at the end.
+
+        `topics` are their names without the prefix, if not those of the benchmarks' own events.
+        """
         from django.conf import settings
 
         from benchmarks.consumers import BULK, SINGLE
@@ -50,7 +53,7 @@ class Bench:
 
         prefix = f"bench-{uuid.uuid4().hex[:8]}-"
         settings.OUTBOX["PREFIX"] = prefix
-        names = [prefix + name for name in (ORDERS.name, RESERVATIONS.name, f"{BULK}-dlq", f"{SINGLE}-dlq")]
+        names = [prefix + name for name in topics or (ORDERS.name, RESERVATIONS.name, f"{BULK}-dlq", f"{SINGLE}-dlq")]
         new = [NewTopic(name, PARTITIONS, 1) for name in names]
         for created in self.admin.create_topics(new, operation_timeout=TIMEOUT_SECONDS).values():
             created.result()

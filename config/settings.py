@@ -70,6 +70,7 @@ INSTALLED_APPS = [
     "payments",
     "notifications",
     "posts",
+    "analytics",
 ]
 
 MIDDLEWARE = [

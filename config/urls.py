@@ -32,6 +32,7 @@ api = [
     path("", include("payments.urls")),
     path("", include("notifications.urls")),
     path("", include("posts.urls")),
+    path("", include("analytics.urls")),
 ]
 
 urlpatterns = [

@@ -70,7 +70,8 @@ def handles(event_class: type[Event], *, group: str, bulk: bool = False) -> Call
 
     It runs inside the transaction that records the event in the inbox, so whatever it writes is applied once. It takes
     one event, or with `bulk=True` a list of them in order; what raises is tried again and then dead-lettered. One that
-    asks the database nothing for 15 s is taken for hung, and loses its transaction.
+    asks the database nothing for 15 s is taken for hung, and loses its transaction. A function that is decorated for
+    several types, all of them bulk or none, gets their events in one list.
 
     Raises:
         ValueError: the group has a handler for that event type already, or its name is reserved.

@@ -20,6 +20,7 @@ PAGES = [
     "payments/wallet/",
     "payments/wallet/{user}/change/",
     "payments/wallet/{user}/deposit/",
+    "analytics/sales/",
     "outbox/failedmessage/",
     "outbox/outboxevent/event/",
     "password_change/",

@@ -17,6 +17,7 @@ import orders.services
 import payments.services
 import stock.services
 from accounts.models import User
+from analytics.models import Sales
 from config.admin import ShopAdmin
 from outbox.admin import pages
 from outbox.admin.pages import LargeTableAdmin, ids_beginning_with
@@ -209,7 +210,8 @@ def test_what_no_text_can_hold_finds_nothing(admin_client, db, model):
     assert admin_client.get(reverse(f"admin:{model}_change", args=["\0"])).status_code == 302
 
 
-@pytest.mark.parametrize("model", admin.site._registry)
+# In the place of a list, sales have charts.
+@pytest.mark.parametrize("model", [model for model in admin.site._registry if model is not Sales])
 def test_no_list_reads_all_rows_of_a_table(admin_client, db, model):
     assert isinstance(admin.site.get_model_admin(model), LargeTableAdmin)
     with CaptureQueriesContext(connection) as asked:

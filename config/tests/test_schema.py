@@ -107,6 +107,9 @@ def test_names_every_call_of_the_contract(schema):
             "GET posts/",
             "POST posts/",
             "GET posts/{id}/",
+            "GET analytics/sales/",
+            "GET analytics/funnel/",
+            "GET analytics/products/",
         )
     }
 

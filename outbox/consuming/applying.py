@@ -10,7 +10,7 @@ from outbox.context import handling
 from outbox.letters.dead_letters import Failure, bury
 from outbox.models import FailedMessage
 from outbox.record import Reading, Record, read
-from outbox.registry import Handler, group_of, handlers_of
+from outbox.registry import AnyHandler, Handler, group_of, handlers_of
 from outbox.transactions import NotApplied, Outage, Overtaken, check_that_it_commits, database, transact
 from outbox.watching import metrics
 
@@ -180,15 +180,17 @@ def waves(readings: Iterable[Reading]) -> list[tuple[Handler, list[Reading]]]:
     """Return handlers with the readings they are to be called with, one after the other.
 
     As few calls as keep each key's events in order: an event goes into the same call as the events before it, unless
-    an earlier event of its key is for another handler; then it goes into a later one.
+    an earlier event of its key is for another handler; then it goes into a later one. A function that handles several
+    types gets the events of all of them together.
     """
-    calls: dict[tuple[int, str], tuple[Handler, list[Reading]]] = {}
-    last: dict[bytes | None, tuple[int, Handler]] = {}
+    calls: dict[tuple[int, AnyHandler], tuple[Handler, list[Reading]]] = {}
+    last: dict[bytes | None, tuple[int, AnyHandler]] = {}
     for reading in readings:
         assert reading.handler is not None
-        wave, handler = last.get(reading.record.key, (0, reading.handler))
-        if handler is not reading.handler:
+        called = reading.handler.call
+        wave, before = last.get(reading.record.key, (0, called))
+        if before is not called:
             wave += 1
-        last[reading.record.key] = (wave, reading.handler)
-        calls.setdefault((wave, reading.event_type), (reading.handler, []))[1].append(reading)
+        last[reading.record.key] = (wave, called)
+        calls.setdefault((wave, called), (reading.handler, []))[1].append(reading)
     return [calls[place] for place in sorted(calls, key=lambda place: place[0])]

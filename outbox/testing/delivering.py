@@ -41,9 +41,11 @@ class WatchedApplier(Applier):
         self._raised: list[Exception] = []
         # Called before and after each call of a handler.
         self.reached: Callable[[str], None] = lambda step: None
+        handlers = handlers_of(group)
+        # One for each function, which may handle several types.
+        watched = {handler.call: self._watch(handler.call) for handler in handlers.values()}
         self._handlers = {
-            event_type: replace(handler, call=self._watch(handler.call))
-            for event_type, handler in handlers_of(group).items()
+            event_type: replace(handler, call=watched[handler.call]) for event_type, handler in handlers.items()
         }
 
     def _watch(self, call: AnyHandler) -> AnyHandler:

@@ -106,6 +106,25 @@ def test_a_keys_order_holds_across_the_types_in_a_batch_with_few_calls(applier, 
     assert sample.calls == [("count", 3), ("close", 1), ("count", 1)]
 
 
+def test_a_function_that_handles_several_types_gets_them_together_in_order(applier):
+    together = []
+
+    def both(events):
+        together.append([(event.type, event.thing) for event in events])
+
+    applier._handlers = {kind: replace(handler, call=both, bulk=True) for kind, handler in applier._handlers.items()}
+    applier.apply(
+        [
+            record_of(ThingCounted(thing="a", number=1), offset=1),
+            record_of(ThingClosed(thing="a"), offset=2),
+            record_of(ThingCounted(thing="b", number=1), offset=3),
+            record_of(ThingCounted(thing="a", number=2), offset=4),
+        ]
+    )
+
+    assert together == [[("thing.counted", "a"), ("thing.closed", "a"), ("thing.counted", "b"), ("thing.counted", "a")]]
+
+
 def test_the_culprit_alone_becomes_a_dead_letter_after_three_tries(applier, effects, pauses):
     records = counted(1, 2) + counted(5000) + counted(3, 4, thing="b")
 
