@@ -12,11 +12,8 @@ from django.db.models.functions import Lower
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
-# Of a person or a group it is a number, of a channel its name: https://core.telegram.org/bots/api#sendmessage
-telegram_chat = RegexValidator(
-    r"^(-?[0-9]{1,19}|@[A-Za-z][A-Za-z0-9_]{4,31})?$",
-    "Write the number of a chat, or the name of a channel after an @.",
-)
+# Of a private chat, so that nobody has a group or a channel written to: their numbers are below zero, or names.
+telegram_chat = RegexValidator(r"^[0-9]{0,19}$", "Write the number of your chat with the bot: digits alone.")
 
 
 class Users(UserManager["User"]):

@@ -104,7 +104,9 @@ class Follow(APIView):
     @extend_schema(responses={204: None})
     def delete(self, request: Request, username: str) -> Response:
         """Follow a user no more."""
-        services.unfollow(follower_id=user_id(request), followed_id=active(username))
+        # Be they active or not: a follow must not come back with its user.
+        followed = get_object_or_404(User.objects.named(username))
+        services.unfollow(follower_id=user_id(request), followed_id=followed.pk)
         return Response(status=204)
 
 

@@ -251,13 +251,18 @@ ORDER_PAYMENT_TIMEOUT_SECONDS = env.int("ORDER_PAYMENT_TIMEOUT_SECONDS", default
 ORDER_CANCEL_WINDOW_HOURS = env.int("ORDER_CANCEL_WINDOW_HOURS", default=24)
 
 # ── Notifications ─────────────────────────────────────────────────────────────────────────────────────────────────
-# Empty: e-mails go to the log.
-EMAIL_URL = env.str("EMAIL_URL", default="")
-if EMAIL_URL:
-    # EMAIL_BACKEND, EMAIL_HOST and so on.
-    globals().update(env.email_url("EMAIL_URL"))
-# Of each answer of the mail server.
-EMAIL_TIMEOUT = 10
+# Not set: e-mails go to the log.
+EMAIL_IS_SET = bool(env.str("EMAIL_URL", default=""))
+EMAIL_IS_READABLE = True
+if EMAIL_IS_SET:
+    try:
+        # EMAIL_BACKEND, EMAIL_HOST and so on.
+        globals().update(env.email_url("EMAIL_URL"))
+    except (environ.ImproperlyConfigured, ValueError):
+        # notifications/checks.py says so, and not what it is: there is a password in it.
+        EMAIL_IS_READABLE = False
+# Of each answer of the mail server. RFC 5321 wants patience after a message, or it is sent again though it was taken.
+EMAIL_TIMEOUT = 60
 EMAIL_FROM = env.str("EMAIL_FROM", default="Orderbox <orderbox@localhost>")
 # Empty: messages go to the log.
 TELEGRAM_BOT_TOKEN = env.str("TELEGRAM_BOT_TOKEN", default="")

@@ -40,6 +40,10 @@ AS_A_LETTER: list[Any] = [
 LANGUAGES = [("en", "English"), ("ko", "한국어")]
 
 
+# How many one request sends again, each with its line in the log.
+SEND_AGAIN_LIMIT = 1_000
+
+
 class SampleForm(forms.Form):
     """Which text is to be looked at."""
 
@@ -97,8 +101,11 @@ class NotificationAdmin(ReadOnly, ShopAdmin):
         return event_link(notification.event_id)
 
     @admin.display(description="as it is told now")
-    def shown(self, notification: Notification) -> SafeString:
-        message = message_of(notification)
+    def shown(self, notification: Notification) -> SafeString | str:
+        try:
+            message = message_of(notification)
+        except KeyError as error:
+            return f"Its text cannot be written: it lacks {error}."
         match notification.channel:
             case Channel.EMAIL:
                 return framed(message, self.page("letter", notification))
@@ -121,12 +128,15 @@ class NotificationAdmin(ReadOnly, ShopAdmin):
 
     @admin.action(description="Send selected notifications again", permissions=["send_again"])
     def send_again(self, request: HttpRequest, notifications: QuerySet[Notification]) -> None:
+        failed_ones = notifications.filter(status=Notification.Status.FAILED)
         with transaction.atomic():
-            failed = list(notifications.filter(status=Notification.Status.FAILED).select_for_update(of=["self"]))
+            failed = list(failed_ones.select_for_update(of=["self"])[:SEND_AGAIN_LIMIT])
             number = services.send_again(ids=[notification.pk for notification in failed])
+            more = failed_ones.exists()
             for notification in failed:
                 self.log_change(request, notification, "It is sent again.")
-        self.message_user(request, f"Sent again: {number}.", messages.SUCCESS if number else messages.WARNING)
+        told = f"Sent again: {number}." + (" Others have failed, too: do it once more." if more else "")
+        self.message_user(request, told, messages.SUCCESS if number else messages.WARNING)
 
     def texts_view(self, request: HttpRequest) -> HttpResponse:
         """Show a text on each channel, in a language, with made-up names and amounts."""

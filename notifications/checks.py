@@ -35,6 +35,20 @@ def check_telegram(**kwargs: Any) -> list[CheckMessage]:
 
 
 @register()
+def check_mail_server(**kwargs: Any) -> list[CheckMessage]:
+    """Check that the mail server's address could be read. It has a password in it, and is told nobody."""
+    if settings.EMAIL_IS_READABLE:
+        return []
+    return [
+        Error(
+            "EMAIL_URL is no address of a mail server.",
+            hint="Write smtp+tls://user:password@host:587, with /, #, @ and : of the password percent-encoded.",
+            id="notifications.E005",
+        )
+    ]
+
+
+@register()
 def check_sender(**kwargs: Any) -> list[CheckMessage]:
     """Check from whom e-mails are."""
     name, _, domain = parseaddr(settings.EMAIL_FROM)[1].rpartition("@")

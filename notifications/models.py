@@ -21,18 +21,19 @@ class NotificationQuerySet(models.QuerySet["Notification"]):
         return self.filter(read_at=None)
 
     def told_before(self, moment: datetime) -> "NotificationQuerySet":
-        """Keep what was made before a moment, and was sent, or read in the app. The oldest first."""
+        """Keep what was made before a moment, and was sent. The oldest first."""
         # Ids are made in the order of time (RFC 9562), so their index finds the oldest.
         first_id = UUID(int=int(moment.timestamp() * 1000) << 80)
-        told = self.filter(pk__lt=first_id, status=Notification.Status.SENT)
-        return told.exclude(channel=Channel.IN_APP, read_at=None).order_by("pk")
+        return self.filter(pk__lt=first_id, status=Notification.Status.SENT).order_by("pk")
 
     def lock_due(self, channel: Channel, limit: int) -> list[UUID]:
-        """Return ids of what is to be sent on a channel now, the longest due first, locked until the transaction ends.
+        """Return ids of what is to be sent on a channel now, locked until the transaction ends.
 
-        What somebody else holds is left out: it is being taken.
+        What was tried least comes first, so that none that fails keeps others waiting; then the longest due. What
+        somebody else holds is left out: it is being taken.
         """
-        due = self.filter(status=Notification.Status.PENDING, channel=channel, due_at__lte=Now()).order_by("due_at")
+        due = self.filter(status=Notification.Status.PENDING, channel=channel, due_at__lte=Now())
+        due = due.order_by("attempts", "due_at")
         return list(due.select_for_update(no_key=True, skip_locked=True).values_list("pk", flat=True)[:limit])
 
 
@@ -108,7 +109,9 @@ class Notification(models.Model):
             models.Index(
                 fields=["user"], condition=models.Q(channel="IN_APP", read_at=None), name="notification_unread"
             ),
-            models.Index(fields=["channel", "due_at"], condition=models.Q(status="PENDING"), name="notification_due"),
+            models.Index(
+                fields=["channel", "attempts", "due_at"], condition=models.Q(status="PENDING"), name="notification_due"
+            ),
             models.Index(fields=["channel"], condition=models.Q(status="FAILED"), name="notification_failed"),
         ]
 

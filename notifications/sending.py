@@ -7,16 +7,17 @@ at most RECORD_SECONDS of work, is sent a second time.
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from time import monotonic
+from contextlib import AbstractContextManager, ExitStack
+from time import monotonic, sleep
 
 from django.conf import settings
+from django.db import InterfaceError, OperationalError, close_old_connections
 
 from notifications import services
 from notifications.channels import Down, Message, Refused, Send, Unanswered, Unsent, mail, telegram
 from notifications.kinds import Channel
 from notifications.models import Notification
-from notifications.services import Results
+from notifications.services import Results, Trouble
 from notifications.texts import write
 
 # Messages that go over one connection.
@@ -25,6 +26,9 @@ BATCH = 50
 SEND_SECONDS = 5.0
 # What was sent is recorded this often.
 RECORD_SECONDS = 0.5
+# How long a sender waits for PostgreSQL to record what it has sent. With what it has been at before, shorter than a
+# lease, and than Celery's limit.
+PATIENCE_SECONDS = 60.0
 # The keys of the advisory locks of who sends ("mail" and "tele" in ASCII, with room for places), and how many senders a
 # channel bears at once. A bot may send little, and waits as a whole.
 PLACES = {Channel.EMAIL: (0x6D61696C00, 2), Channel.TELEGRAM: (0x74656C6500, 1)}
@@ -72,22 +76,35 @@ class _Batch:
     def send(self, *, until: float) -> int:
         """Send them one after the other, and record what became of them, until a moment or the channel is down."""
         remaining = iter(self._taken)
-        trouble: Down | Unanswered | None = None
+        trouble: Trouble | None = None
         try:
-            with WAYS[self._channel]() as send:
+            with ExitStack() as opened:
+                send = self._open(opened)
                 for notification in remaining:
                     self._send_one(send, notification)
+                    if monotonic() > self._recorded_at + RECORD_SECONDS:
+                        self._record()
                     if monotonic() > until:
                         break
-        except (Down, Unanswered) as error:
-            trouble = error
+        except Down as error:
+            trouble = Trouble(str(error), seconds=error.seconds)
+        except Unanswered as error:
+            trouble = Trouble(str(error), longest=services.LAST_SILENCE_SECONDS)
+        except (OperationalError, InterfaceError):
+            # PostgreSQL is away, or was: what was sent is to be recorded, and no more is sent until it is.
+            logger.exception("what was sent could not be recorded; it is tried again")
         self._results.untried += [notification.id for notification in remaining]
-        self._record()
-        if self._sent and services.end_outage(channel=self._channel):
-            logger.info("a channel takes messages again", extra={"channel": self._channel.value})
-        if trouble:
-            self._pause(trouble)
+        self._record_at_last(trouble)
         return self._sent
+
+    def _open(self, opened: ExitStack) -> Send:
+        try:
+            return opened.enter_context(WAYS[self._channel]())
+        except Down:
+            raise
+        except Exception as error:
+            logger.exception("a channel cannot be opened", extra={"channel": self._channel.value})
+            raise Down(type(error).__name__) from error
 
     def _send_one(self, send: Send, notification: Notification) -> None:
         results = self._results
@@ -114,20 +131,30 @@ class _Batch:
         else:
             results.sent.append(notification.id)
             self._sent += 1
-        if monotonic() > self._recorded_at + RECORD_SECONDS:
-            self._record()
 
-    def _record(self) -> None:
-        services.record(taken=self._taken, results=self._results)
+    def _record(self, trouble: Trouble | None = None) -> None:
+        is_over = services.record(channel=self._channel, taken=self._taken, results=self._results, trouble=trouble)
         self._results, self._recorded_at = Results(), monotonic()
+        told = {"channel": self._channel.value}
+        if trouble:
+            told["error"] = trouble.error
+            logger.warning("a channel takes no messages; it is left alone for a while", extra=told)
+        elif is_over:
+            logger.info("a channel takes messages again", extra=told)
 
-    def _pause(self, error: Down | Unanswered) -> None:
-        seconds = error.seconds if isinstance(error, Down) else None
-        services.pause(channel=self._channel, error=str(error), seconds=seconds)
-        logger.warning(
-            "a channel takes no messages; it is left alone for a while",
-            extra={"channel": self._channel.value, "error": str(error)},
-        )
+    def _record_at_last(self, trouble: Trouble | None) -> None:
+        """Record the rest; while PostgreSQL is away, again and again for as long as nobody else takes them."""
+        end = monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                self._record(trouble)
+            except (OperationalError, InterfaceError):
+                if monotonic() > end:
+                    raise
+                close_old_connections()
+                sleep(RECORD_SECONDS)
+            else:
+                return
 
     def _warn(self, what: str, notification: Notification, error: Exception) -> None:
         logger.warning(what, extra={**self._told(notification), "error": str(error)})

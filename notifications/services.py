@@ -13,24 +13,27 @@ from itertools import islice
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Greatest, Now
 
 from notifications.kinds import Channel, Kind
 from notifications.models import Notification, OptOut, Outage
+from notifications.texts import write
+from outbox.letters.dead_letters import storable
 
 Status = Notification.Status
 
 # Whoever takes notifications to send them has them to himself for so long. Then they are due again: he may be dead.
-LEASE_SECONDS = 120
+LEASE_SECONDS = 300
 # From one try to the next: doubled each time, from the first to the last of these; then a random part is left out.
 FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 10, 3600
 # After so many tries it waits for a person. They take about two hours.
 MAX_ATTEMPTS = 12
-# Likewise of a channel that takes nothing, but without an end.
-FIRST_OUTAGE_SECONDS, LAST_OUTAGE_SECONDS = 1, 60
+# Likewise of a channel that takes nothing, but without an end. Shorter at last where it may be a message's fault.
+FIRST_OUTAGE_SECONDS, LAST_OUTAGE_SECONDS, LAST_SILENCE_SECONDS = 1, 60, 15
 # So much of what went wrong is kept, in characters.
 ERROR_LENGTH = 1000
 # Notices that are written by one statement: a post may have very many followers.
@@ -85,7 +88,7 @@ def notify(*, notices: Iterable[Notice]) -> None:
     """Tell people, each of one event once on each channel that reaches them and that they have not switched off.
 
     Raises:
-        KeyError: there is no such user. Nothing was written.
+        KeyError: there is no such user, or the context lacks what the text names. Nothing was written.
     """
     remaining = iter(notices)
     while chunk := list(islice(remaining, CHUNK)):
@@ -171,7 +174,7 @@ def take_due(*, channel: Channel, limit: int) -> list[Notification]:
     ids = Notification.objects.lock_due(channel, limit)
     taken = Notification.objects.filter(pk__in=ids)
     taken.update(due_at=Now() + timedelta(seconds=LEASE_SECONDS), attempts=F("attempts") + 1)
-    return list(taken.select_related("user").order_by("pk"))
+    return list(taken.select_related("user").order_by("attempts", "pk"))
 
 
 @dataclass
@@ -187,9 +190,27 @@ class Results:
     untried: list[UUID] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Trouble:
+    """Why a channel is to be left alone, and for how long; None: for longer each time in a row, up to `longest`."""
+
+    error: str
+    seconds: float | None = None
+    longest: float = LAST_OUTAGE_SECONDS
+
+
 @transaction.atomic
-def record(*, taken: Sequence[Notification], results: Results) -> None:
-    """Record what became of notifications that were taken. Whoever took them again since is left alone."""
+def record(
+    *, channel: Channel, taken: Sequence[Notification], results: Results, trouble: Trouble | None = None
+) -> bool:
+    """Record what became of notifications that were taken, and how the channel is.
+
+    Whoever took them again since is left alone. Returns whether an outage of the channel is over by it.
+    """
+    # First, since a message may have been its end, and the trouble the begin of another.
+    is_over = bool(results.sent) and end_outage(channel=channel)
+    if trouble:
+        _pause(channel, trouble)
     # The end of the lease tells it: each taking has another one.
     ours = Notification.objects.filter(status=Status.PENDING, due_at__in={row.due_at for row in taken})
     # Sent is sent, whoever has it now.
@@ -204,22 +225,8 @@ def record(*, taken: Sequence[Notification], results: Results) -> None:
             _give_up(ours.filter(pk=pk), error)
         else:
             seconds = backoff_seconds(attempts[pk], FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS)
-            ours.filter(pk=pk).update(due_at=Now() + timedelta(seconds=seconds), error=error[:ERROR_LENGTH])
-
-
-@transaction.atomic
-def pause(*, channel: Channel, error: str, seconds: float | None = None) -> None:
-    """Leave a channel alone for so many seconds; None: for longer each time in a row."""
-    outage, is_new = Outage.objects.select_for_update().get_or_create(
-        pk=channel, defaults={"paused_until": Now(), "error": error[:ERROR_LENGTH]}
-    )
-    if not is_new:
-        outage.failures += 1
-    if seconds is None:
-        seconds = backoff_seconds(outage.failures, FIRST_OUTAGE_SECONDS, LAST_OUTAGE_SECONDS)
-    # Another one may have been told to wait for longer.
-    until: Any = Greatest(F("paused_until"), Now() + timedelta(seconds=seconds))
-    Outage.objects.filter(pk=channel).update(failures=outage.failures, error=error[:ERROR_LENGTH], paused_until=until)
+            ours.filter(pk=pk).update(due_at=Now() + timedelta(seconds=seconds), error=_kept(error))
+    return is_over and trouble is None
 
 
 def end_outage(*, channel: Channel) -> bool:
@@ -241,7 +248,25 @@ def backoff_seconds(times: int, first: float, last: float) -> float:
 
 
 def _give_up(notifications: Any, error: str) -> None:
-    notifications.update(status=Status.FAILED, due_at=None, error=error[:ERROR_LENGTH])
+    notifications.update(status=Status.FAILED, due_at=None, error=_kept(error))
+
+
+def _pause(channel: Channel, trouble: Trouble) -> None:
+    outage, is_new = Outage.objects.select_for_update().get_or_create(
+        pk=channel, defaults={"paused_until": Now(), "error": _kept(trouble.error)}
+    )
+    failures = outage.failures + (not is_new)
+    seconds = trouble.seconds
+    if seconds is None:
+        seconds = backoff_seconds(failures, FIRST_OUTAGE_SECONDS, trouble.longest)
+    # Another one may have been told to wait for longer.
+    until: Any = Greatest(F("paused_until"), Now() + timedelta(seconds=seconds))
+    Outage.objects.filter(pk=channel).update(failures=failures, error=_kept(trouble.error), paused_until=until)
+
+
+def _kept(error: str) -> str:
+    """Return what is kept of an error, which may be whatever a server has answered."""
+    return storable(error)[:ERROR_LENGTH]
 
 
 # ── Writing ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -263,9 +288,15 @@ def _people(user_ids: Iterable[UUID | None]) -> dict[UUID, Person]:
 
 
 def _write(notices: Sequence[Notice], people: Mapping[UUID, Person]) -> None:
+    for notice in notices:
+        # What cannot be told is found out here, where it becomes a dead letter, and not by its reader.
+        write(notice.kind, notice.context, subject_id=notice.subject_id, language=settings.LANGUAGE_CODE)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT now()")
+        [now] = cursor.fetchone()
     unwanted = set(OptOut.objects.filter(user__in=people).values_list("user_id", "kind", "channel"))
     rows = [
-        _row(notice, channel)
+        _row(notice, channel, now)
         for notice in notices
         for channel in (people[notice.user_id].channels if notice.user_id else [Channel.TELEGRAM])
         if (notice.user_id, notice.kind, channel) not in unwanted
@@ -273,7 +304,7 @@ def _write(notices: Sequence[Notice], people: Mapping[UUID, Person]) -> None:
     Notification.objects.bulk_create(rows, ignore_conflicts=True)
 
 
-def _row(notice: Notice, channel: str) -> Notification:
+def _row(notice: Notice, channel: str, now: datetime) -> Notification:
     is_there = channel == Channel.IN_APP
     return Notification(
         event_id=notice.event_id,
@@ -283,6 +314,7 @@ def _row(notice: Notice, channel: str) -> Notification:
         context=notice.context,
         subject_id=notice.subject_id,
         status=Status.SENT if is_there else Status.PENDING,
-        sent_at=Now() if is_there else None,
-        due_at=None if is_there else Now(),
+        created_at=now,
+        sent_at=now if is_there else None,
+        due_at=None if is_there else now,
     )

@@ -8,7 +8,7 @@ from notifications.kinds import Channel
 
 
 # One that hangs is killed, and what it took falls due again.
-@shared_task(time_limit=60)
+@shared_task(time_limit=240)
 def send_due(channel: str) -> None:
     """Send what is due on a channel, unless so many processes of Celery are at it already as the channel bears.
 

@@ -18,8 +18,7 @@ class Migration(migrations.Migration):
                 max_length=64,
                 validators=[
                     django.core.validators.RegexValidator(
-                        "^(-?[0-9]{1,19}|@[A-Za-z][A-Za-z0-9_]{4,31})?$",
-                        "Write the number of a chat, or the name of a channel after an @.",
+                        "^[0-9]{0,19}$", "Write the number of your chat with the bot: digits alone."
                     )
                 ],
             ),

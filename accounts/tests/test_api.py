@@ -179,6 +179,8 @@ def test_changes_the_profile(api, customer):
         ({"telegram_chat_id": None}, "invalid"),
         ({"telegram_chat_id": "my chat"}, "invalid"),
         ({"telegram_chat_id": "4 2"}, "invalid"),
+        ({"telegram_chat_id": "-100200300"}, "invalid"),
+        ({"telegram_chat_id": "@channel"}, "invalid"),
         ({"notification_preferences": []}, "invalid"),
         ({"notification_preferences": {"WELCOME": True}}, "invalid"),
         ({"notification_preferences": {"WELCOME": {"EMAIL": "no"}}}, "invalid"),

@@ -52,12 +52,9 @@ def test_refuses_to_follow_oneself(api, customer, problem):
     assert follows() == []
 
 
-@pytest.mark.parametrize(
-    "username", ["nobody", "dora", "%00", "%ff", "a%2Fb", "steve%0A", "x" * 151, "%EF%B7%BA" * 150]
-)
+@pytest.mark.parametrize("username", ["nobody", "%00", "%ff", "a%2Fb", "steve%0A", "x" * 151, "%EF%B7%BA" * 150])
 @pytest.mark.parametrize("method", ["post", "delete"])
-def test_finds_no_user_who_is_not_there_or_not_active(api, customer, staff, problem, method, username):
-    User.objects.create_user("dora", "dora@example.com", is_active=False)
+def test_finds_no_user_who_is_not_there(api, customer, staff, problem, method, username):
     assert problem(getattr(api(customer), method)(path(username))) == (404, "not_found")
     assert follows() == []
 
@@ -82,3 +79,14 @@ def test_follows_once_when_asked_many_times_at_once(api, customer, staff, at_onc
     answers = at_once(*[lambda client=client: client.post(path("steve")) for client in clients])
     assert [answer.status_code for answer in answers] == [204] * 5
     assert follows() == [("carol", "steve")]
+
+
+def test_who_is_not_active_can_only_be_followed_no_more(api, customer, problem):
+    dora = User.objects.create_user("dora", "dora@example.com")
+    client = api(customer)
+    client.post(path("dora"))
+    User.objects.filter(pk=dora.pk).update(is_active=False)
+    assert problem(client.post(path("dora"))) == (404, "not_found")
+    assert client.delete(path("dora")).status_code == 204
+    User.objects.filter(pk=dora.pk).update(is_active=True)
+    assert not User.objects.followers_of([dora.pk]).exists()

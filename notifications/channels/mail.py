@@ -28,22 +28,56 @@ def way() -> Iterator[Send]:
     """Connect, and give what sends e-mails over this one connection.
 
     Raises:
-        Down: nobody answers, or we may not send.
+        Down: nobody answers, or does not let us in.
     """
-    if not settings.EMAIL_URL:
+    if not settings.EMAIL_IS_SET:
         yield to_log(Channel.EMAIL)
         return
+    if not settings.EMAIL_IS_READABLE:
+        raise Down("EMAIL_URL is no address of a mail server.")
     connection = get_connection()
+    connect(connection)
+    # Whether the server refused the last message. Some hang up then.
+    refused = False
+
+    def send_over_it(message: Message) -> None:
+        nonlocal refused
+        if refused and not answers(connection):
+            disconnect(connection)
+            connect(connection)
+        refused = True
+        send(connection, message)
+        refused = False
+
+    try:
+        yield send_over_it
+    finally:
+        disconnect(connection)
+
+
+def connect(connection: BaseEmailBackend) -> None:
     try:
         connection.open()
     except (OSError, smtplib.SMTPException) as error:
+        disconnect(connection)
         raise Down(told(error)) from error
+
+
+def disconnect(connection: BaseEmailBackend) -> None:
+    # Of a connection that is gone already.
+    with suppress(OSError, smtplib.SMTPException):
+        connection.close()
+
+
+def answers(connection: BaseEmailBackend) -> bool:
+    """Return whether the server is still there."""
+    server = getattr(connection, "connection", None)
+    if not isinstance(server, smtplib.SMTP):
+        return True
     try:
-        yield lambda message: send(connection, message)
-    finally:
-        # Of a connection that is gone already.
-        with suppress(OSError, smtplib.SMTPException):
-            connection.close()
+        return server.noop()[0] < PERMANENT
+    except (OSError, smtplib.SMTPException):
+        return False
 
 
 def send(connection: BaseEmailBackend, message: Message) -> None:
@@ -53,7 +87,7 @@ def send(connection: BaseEmailBackend, message: Message) -> None:
         Refused: the address or the message is not taken, and never will be.
         Unsent: not this time.
         Unanswered: the server went away meanwhile.
-        Down: we may not send.
+        Down: the server does not let us send.
     """
     try:
         connection.send_messages([letter(message)])
@@ -64,6 +98,9 @@ def send(connection: BaseEmailBackend, message: Message) -> None:
         if error.smtp_code == TOO_LARGE:
             raise Refused(told(error)) from error
         # The sender is ours, whatever the message.
+        raise Down(told(error)) from error
+    except smtplib.SMTPHeloError as error:
+        # smtplib greets before the first message where it need not log in.
         raise Down(told(error)) from error
     except smtplib.SMTPResponseException as error:
         raise sorted_out(error.smtp_code, error.smtp_error) from error

@@ -24,15 +24,27 @@ LONGEST_TEXT = 250
 WRONG_TOKEN = {HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND}
 # What is waited for where Telegram says that there was too much, but not for how long to stop.
 PAUSE_SECONDS = 5.0
+# Longer than it ever wants.
+LONGEST_PAUSE_SECONDS = 86_400.0
 
 
 @contextmanager
 def way() -> Iterator[Send]:
-    """Give what sends messages to chats; the connection is kept from one batch to the next."""
-    if settings.TELEGRAM_BOT_TOKEN:
-        yield send
-    else:
+    """Give what sends messages to chats; the connection is kept from one batch to the next.
+
+    Raises:
+        Down: there can be no connection, by the settings of this machine.
+    """
+    if not settings.TELEGRAM_BOT_TOKEN:
         yield to_log(Channel.TELEGRAM)
+        return
+    address = f"{settings.TELEGRAM_API_URL}/bot{settings.TELEGRAM_BOT_TOKEN}"
+    try:
+        http = client(address)
+    except Exception as error:
+        # A proxy's address that cannot be read, or that wants a library.
+        raise Down(told(error)) from None
+    yield lambda message: send(http, message)
 
 
 @lru_cache(maxsize=1)
@@ -41,7 +53,7 @@ def client(address: str) -> httpx.Client:
     return httpx.Client(base_url=address, timeout=TIMEOUT_SECONDS)
 
 
-def send(message: Message) -> None:
+def send(http: httpx.Client, message: Message) -> None:
     """Send a message to a chat.
 
     Raises:
@@ -59,8 +71,9 @@ def send(message: Message) -> None:
         "link_preview_options": {"is_disabled": True},
     }
     try:
-        answer = client(f"{settings.TELEGRAM_API_URL}/bot{settings.TELEGRAM_BOT_TOKEN}").post("/sendMessage", json=body)
-    except httpx.ConnectError as error:
+        answer = http.post("/sendMessage", json=body)
+    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError) as error:
+        # Nobody has heard of the message.
         raise Down(told(error)) from None
     except httpx.HTTPError as error:
         raise Unanswered(told(error)) from None
@@ -94,11 +107,12 @@ def content(answer: httpx.Response) -> dict[str, Any]:
 def pause_of(answer: httpx.Response, document: dict[str, Any]) -> float:
     """Return for how many seconds the bot is to send nothing, to no chat."""
     parameters = document.get("parameters")
-    said: Any = parameters.get("retry_after") if isinstance(parameters, dict) else answer.headers.get("Retry-After")
+    said: Any = parameters.get("retry_after") if isinstance(parameters, dict) else None
     try:
-        return max(float(said), 0.0)
-    except (TypeError, ValueError):
+        seconds = float(answer.headers["Retry-After"] if said is None else said)
+    except (KeyError, TypeError, ValueError, OverflowError):
         return PAUSE_SECONDS
+    return min(seconds, LONGEST_PAUSE_SECONDS) if seconds > 0 else PAUSE_SECONDS
 
 
 def html(message: Message) -> str:
@@ -122,5 +136,5 @@ def shown(text: str) -> str:
     return escape(text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 1]}…", quote=False)
 
 
-def told(error: httpx.HTTPError) -> str:
+def told(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".replace(settings.TELEGRAM_BOT_TOKEN, "…")

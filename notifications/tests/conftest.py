@@ -22,7 +22,7 @@ from notifications.tests.post_office import PostOffice, open_post_office
 def post_office(settings: Any) -> Iterator[PostOffice]:
     """A mail server, to which e-mails are sent."""
     with open_post_office() as office:
-        settings.EMAIL_URL = f"smtp://127.0.0.1:{office.port}"
+        settings.EMAIL_IS_SET = True
         settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
         settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", office.port
         settings.EMAIL_FROM = "Orderbox <orders@shop.example>"

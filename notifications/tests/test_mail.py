@@ -5,7 +5,7 @@ import pytest
 from notifications.kinds import Channel
 from notifications.models import Notification, Outage
 from notifications.sending import send_due
-from notifications.services import MAX_ATTEMPTS
+from notifications.services import LAST_SILENCE_SECONDS, MAX_ATTEMPTS
 
 pytestmark = pytest.mark.django_db
 
@@ -205,8 +205,63 @@ def test_one_letter_that_always_breaks_the_connection_does_not_stop_the_others(
     assert EMAIL.get(user=customer).status == "FAILED"
 
 
+def test_many_letters_that_break_the_connection_keep_no_others_waiting_for_long(
+    customer, staff, welcome, post_office, time_passes
+):
+    welcome(customer, 10)
+    welcome(staff, 10)
+    post_office.cuts.add(customer.email)
+    passes = 0
+    while EMAIL.filter(user=staff, status="PENDING").exists():
+        send_due(Channel.EMAIL)
+        time_passes(LAST_SILENCE_SECONDS)
+        passes += 1
+        assert passes <= 11
+    assert len(set(post_office.ids)) == len(post_office.ids) == 10
+    assert set(EMAIL.filter(user=customer).values_list("status", flat=True)) == {"PENDING"}
+
+
+def test_a_server_that_does_not_answer_for_a_letter_gets_it_again(
+    customer, welcome, post_office, settings, time_passes
+):
+    settings.EMAIL_TIMEOUT = 0.5
+    welcome(customer, 2)
+    post_office.troubles = ["hang"]
+    assert send_due(Channel.EMAIL) == 0
+    assert sorted(EMAIL.values_list("status", "attempts")) == [("PENDING", 0), ("PENDING", 1)]
+    time_passes(10)
+    assert send_due(Channel.EMAIL) == 2
+
+
+def test_a_server_that_does_not_greet_burns_no_attempt(customer, welcome, post_office, time_passes):
+    welcome(customer)
+    post_office.of_greeting = "550 go away"
+    assert send_due(Channel.EMAIL) == 0
+    assert (EMAIL.get().status, EMAIL.get().attempts) == ("PENDING", 0)
+    post_office.of_greeting = ""
+    time_passes(60)
+    assert send_due(Channel.EMAIL) == 1
+
+
+def test_a_server_that_hangs_up_after_a_refusal_is_called_again_for_the_next_letter(customer, welcome, post_office):
+    welcome(customer, 3)
+    post_office.troubles = ["554 no and hang up"]
+    assert send_due(Channel.EMAIL) == 2
+    assert sorted(EMAIL.values_list("status", "attempts")) == [("FAILED", 1), ("SENT", 1), ("SENT", 1)]
+    assert post_office.connections == 2
+    assert not Outage.objects.exists()
+
+
+def test_a_password_that_cannot_be_sent_is_an_outage_and_told_nobody(customer, welcome, post_office, settings):
+    welcome(customer)
+    settings.EMAIL_HOST_USER, settings.EMAIL_HOST_PASSWORD = "shöp", "sécret"
+    assert send_due(Channel.EMAIL) == 0
+    assert (EMAIL.get().status, EMAIL.get().attempts) == ("PENDING", 0)
+    assert "cret" not in Outage.objects.get().error
+
+
 def test_without_a_mail_server_emails_go_to_the_log(customer, welcome, settings, caplog):
-    settings.EMAIL_URL = ""
+    settings.EMAIL_IS_SET = False
     [notification] = [row for row in welcome(customer) if row.channel == Channel.EMAIL]
     with caplog.at_level("INFO"):
         assert send_due(Channel.EMAIL) == 1

@@ -23,6 +23,12 @@ OLD = [
         {"total": "12.50", "currency": "KRW"},
     ),
     ("ORDER_CANCELLED", "Your order was cancelled", "There was not enough in stock.", {"reason": "OUT_OF_STOCK"}),
+    # Of the first version.
+    ("ORDER_CANCELLED", "Your order was cancelled", "As you wished.", {"reason": "CUSTOMER"}),
+    ("ORDER_CANCELLED", "주문이 취소되었습니다", "요청하신 대로 취소했습니다.", {"reason": "CUSTOMER"}),
+    # Of somebody who changed the words.
+    ("WELCOME", "Hello", "There you are.", {"username": "Hello"}),
+    ("ORDER_COMPLETED", "Done", "Thank you!", {"total": "Thank you!", "currency": ""}),
     ("ORDER_CANCELLED", "주문이 취소되었습니다", "제시간에 처리하지 못했습니다.", {"reason": "TIMEOUT"}),
     (
         "PAYMENT_REFUNDED",

@@ -112,6 +112,13 @@ def test_tells_nobody_when_one_user_is_not_there(customer):
     assert not Notification.objects.exists()
 
 
+@pytest.mark.parametrize("context", [{}, {"reason": "FRAUD"}])
+def test_what_cannot_be_told_is_written_for_nobody(customer, context):
+    with pytest.raises(KeyError):
+        services.notify(notices=[Notice(uuid7(), customer.pk, Kind.ORDER_CANCELLED, uuid7(), context)])
+    assert not Notification.objects.exists()
+
+
 @pytest.mark.parametrize(
     "tell",
     [
@@ -131,8 +138,8 @@ def test_leaves_nothing_when_it_crashes_before_the_commit(customer, outbox, tell
 
 def test_tells_of_two_users_by_three_statements(customer, staff, django_assert_num_queries):
     notices = [Notice(uuid7(), u.id, Kind.WELCOME, context={"username": u.username}) for u in (customer, staff)]
-    # Users, what they do not want, and the rows. Beside these, the savepoints of services and of bulk_create.
-    with django_assert_num_queries(5):
+    # Users, the time, what they do not want, and the rows. Beside these, the savepoint's two.
+    with django_assert_num_queries(6):
         services.notify(notices=notices)
 
 

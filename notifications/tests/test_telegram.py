@@ -1,9 +1,12 @@
 """Messages to chats, by a server of the test's own that behaves as the Bot API."""
 
 import logging
-from datetime import UTC, datetime
+import socket
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from notifications import services
@@ -37,7 +40,7 @@ def test_a_payment_is_told_to_the_customers_chat_and_to_the_operators(chatting, 
         assert "Time: 2026-11-28 19:15 UTC" in message["text"]
     assert "Customer: carol &lt;b&gt;" in told["-100200300"]["text"]
     assert "carol" not in told["4711"]["text"]
-    for notification in TELEGRAM:
+    for notification in TELEGRAM.all():
         assert any(f"<code>{notification.id}</code>" in text for text in bot.texts)
 
 
@@ -125,6 +128,54 @@ def test_what_is_never_answered_fails_in_the_end(chatting, welcome, bot, time_pa
         send_due(Channel.TELEGRAM)
         time_passes(3600)
     assert TELEGRAM.get().status == "FAILED"
+
+
+@pytest.mark.parametrize("said", [1e12, "1e400", -5, "nan", True, {"seconds": 1}])
+def test_the_bot_is_quiet_for_a_bearable_time_whatever_telegram_says(chatting, welcome, bot, said):
+    welcome(chatting)
+    bot.troubles = [(429, {"parameters": {"retry_after": said}})]
+    assert send_due(Channel.TELEGRAM) == 0
+    until = Outage.objects.get().paused_until
+    assert timezone.now() < until < timezone.now() + timedelta(days=1, minutes=1)
+
+
+@pytest.mark.parametrize("words", ["no\0pe", "\ud800", "x" * 100_000])
+def test_whatever_telegram_answers_is_recorded_and_keeps_no_other_waiting(chatting, staff, welcome, bot, words):
+    welcome(chatting)
+    welcome(chatting)
+    bot.troubles = [(400, {"ok": False, "description": words})]
+    assert send_due(Channel.TELEGRAM) == 1
+    assert sorted(TELEGRAM.values_list("status", flat=True)) == ["FAILED", "SENT"]
+    welcome(chatting)
+    bot.troubles = [(401, {"ok": False, "description": words})]
+    assert send_due(Channel.TELEGRAM) == 0
+    assert Outage.objects.get().error.startswith("401")
+
+
+def test_telegram_that_cannot_be_reached_burns_no_attempt(chatting, welcome, bot, settings, time_passes):
+    welcome(chatting)
+    with socket.socket() as server, ExitStack() as callers:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        for _ in range(2):
+            # They fill the line, so that the next one hears nothing, as behind a firewall.
+            caller = callers.enter_context(socket.socket())
+            caller.setblocking(False)
+            caller.connect_ex(server.getsockname())
+        settings.TELEGRAM_API_URL = f"http://127.0.0.1:{server.getsockname()[1]}"
+        for _ in range(2):
+            assert send_due(Channel.TELEGRAM) == 0
+            assert (TELEGRAM.get().status, TELEGRAM.get().attempts) == ("PENDING", 0)
+            time_passes(60)
+    assert "ConnectTimeout" in Outage.objects.get().error
+
+
+def test_a_proxy_that_cannot_be_used_burns_no_attempt(chatting, welcome, bot, monkeypatch):
+    welcome(chatting)
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
+    assert send_due(Channel.TELEGRAM) == 0
+    assert (TELEGRAM.get().status, TELEGRAM.get().attempts) == ("PENDING", 0)
+    assert Outage.objects.exists()
 
 
 @pytest.mark.parametrize("status", [401, 404])
