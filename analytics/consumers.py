@@ -49,7 +49,7 @@ def news_of(e: Event) -> News:
             reason = CancelReason(e.reason).value
             return News(e.type, e.occurred_at, e.order_id, {"cancelled_at": e.occurred_at, "cancel_reason": reason})
         case PaymentRefunded():
-            told = {"refunded_at": e.occurred_at, "refunded": e.amount, "currency": e.currency}
+            told = {"refunded_at": e.occurred_at, "refunded": e.amount}
             return News(e.type, e.occurred_at, e.order_id, told)
         case _:
             return News(e.type, e.occurred_at)

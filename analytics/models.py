@@ -159,21 +159,23 @@ class Sum(models.Model):
         return " ".join(str(getattr(self, key)) for key in self.KEYS)
 
 
-def money(counter: str) -> models.Sum:
-    """Add up what is in settings.CURRENCY. Amounts in others are kept, but are no part of a sum of money."""
-    return models.Sum(counter, filter=models.Q(currency=settings.CURRENCY), default=NO_MONEY)
+class MoneyQuerySet(SumQuerySet):
+    def in_our_currency(self) -> Self:
+        """Keep what was sold in settings.CURRENCY. What was sold in others is kept, but can not be added to it."""
+        return self.filter(currency=settings.CURRENCY)
 
 
-class SalesQuerySet(SumQuerySet):
+class SalesQuerySet(MoneyQuerySet):
     def by(self, bucket: str) -> Self:
         """Return rows {bucket, orders, units, revenue, refunds} of the hours or days that have any."""
         return (
-            self.values(bucket=Trunc("hour", bucket, tzinfo=UTC))
+            self.in_our_currency()
+            .values(bucket=Trunc("hour", bucket, tzinfo=UTC))
             .annotate(
                 orders=models.Sum("orders"),
                 units=models.Sum("units"),
-                revenue=money("revenue"),
-                refunds=money("refunds"),
+                revenue=models.Sum("revenue"),
+                refunds=models.Sum("refunds"),
             )
             .order_by("bucket")
         )
@@ -233,10 +235,11 @@ class Funnel(Sum):
         constraints = [models.UniqueConstraint(fields=["hour", "shard"], name="funnel_once")]
 
 
-class ProductSalesQuerySet(SumQuerySet):
-    def top(self, limit: int) -> Self:
-        """Return rows {sku, units, revenue} of the products that brought most."""
-        totals = self.values("sku").annotate(units=models.Sum("units"), revenue=money("revenue"))
+class ProductSalesQuerySet(MoneyQuerySet):
+    def top(self, limit: int | None) -> Self:
+        """Return rows {sku, units, revenue} of the products that brought most; None: of all."""
+        totals = self.in_our_currency().values("sku")
+        totals = totals.annotate(units=models.Sum("units"), revenue=models.Sum("revenue"))
         return totals.order_by("-revenue", "-units", "sku")[:limit]
 
 

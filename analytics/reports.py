@@ -17,6 +17,8 @@ SALES_COLUMNS = ("bucket", "orders", "units", "revenue", "refunds", "currency")
 PRODUCT_COLUMNS = ("sku", "units", "revenue", "currency")
 # A cell that begins with one of these is a formula to spreadsheets, or may become one (OWASP, CSV Injection).
 FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n")
+# The columns that hold words; an amount below zero is no formula.
+TEXTS = {"sku", "currency"}
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,8 @@ def sales(span: Span) -> dict[str, Any]:
     return {"currency": settings.CURRENCY, "results": results}
 
 
-def products(span: Span, limit: int) -> dict[str, Any]:
-    """Return {currency, results: [{sku, units, revenue}]} of the products that brought most."""
+def products(span: Span, limit: int | None) -> dict[str, Any]:
+    """Return {currency, results: [{sku, units, revenue}]} of the products that brought most; None: of all."""
     return {
         "currency": settings.CURRENCY,
         "results": list(ProductSales.objects.between(span.start, span.end).top(limit)),
@@ -108,17 +110,17 @@ def as_csv(columns: Sequence[str], report: Mapping[str, Any]) -> str:
     writer.writerow(columns)
     for row in report["results"]:
         cells = {**row, "currency": report["currency"]}
-        writer.writerow([_cell(cells[column]) for column in columns])
+        writer.writerow([_cell(column, cells[column]) for column in columns])
     return text.getvalue()
 
 
-def _cell(value: Any) -> Any:
+def _cell(column: str, value: Any) -> Any:
     match value:
         case datetime():
             return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
         case Decimal():
             return f"{value:.2f}"
-        case str() if value.startswith(FORMULAS):
+        case str() if column in TEXTS and value.startswith(FORMULAS):
             # Makes it text to spreadsheets.
             return f"'{value}"
         case _:

@@ -16,6 +16,8 @@ from config.describing import example
 
 # Of one answer: nearly three months by the hour.
 MAX_BUCKETS = 2_000
+# What one answer adds up, so that none takes many seconds.
+LONGEST = timedelta(days=732)
 DAY = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 TIME = r"[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})"
 
@@ -64,6 +66,8 @@ class SpanQuery(serializers.Serializer[Any]):
             span = Span.covering(start, end, bucket) if start else Span.until(end, self.length(bucket), bucket)
         except OverflowError:
             raise serializers.ValidationError({"to": ["No time can be told so early or so late."]}) from None
+        if bucket == "hour" and span.end - span.start > LONGEST:
+            raise serializers.ValidationError({"from": [f"That is more than {LONGEST.days} days."]})
         return {"span": span, **given}
 
     def length(self, bucket: str) -> timedelta:

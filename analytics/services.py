@@ -168,5 +168,6 @@ def _columns(model: type[Model]) -> list[str]:
 
 def _unnested(model: type[Model], names: Iterable[str]) -> str:
     """Return the rows that are made of an array for each of these columns."""
-    types = {column.name: column.db_type(connection) for column in model._meta.local_fields}
+    # Without their limits: a cast would cut what is too long, where the column refuses it.
+    types = {column.name: (column.db_type(connection) or "").split("(")[0] for column in model._meta.local_fields}
     return f"unnest({', '.join(f'%b::{types[name]}[]' for name in names)})"

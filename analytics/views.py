@@ -42,6 +42,8 @@ def json_or_csv(json: type, *, columns: Sequence[str], row: dict[str, Any]) -> d
 class Sales(APIView):
     permission_classes = [IsAdminUser]
     renderer_classes = [JSONRenderer, CSVRenderer]
+    # What there is to tell by OPTIONS is no report, and no CSV.
+    metadata_class = None
     columns = SALES_COLUMNS
 
     @extend_schema(
@@ -60,6 +62,8 @@ class Sales(APIView):
 class Products(APIView):
     permission_classes = [IsAdminUser]
     renderer_classes = [JSONRenderer, CSVRenderer]
+    # What there is to tell by OPTIONS is no report, and no CSV.
+    metadata_class = None
     columns = PRODUCT_COLUMNS
 
     @extend_schema(

@@ -71,10 +71,11 @@ def handles(event_class: type[Event], *, group: str, bulk: bool = False) -> Call
     It runs inside the transaction that records the event in the inbox, so whatever it writes is applied once. It takes
     one event, or with `bulk=True` a list of them in order; what raises is tried again and then dead-lettered. One that
     asks the database nothing for 15 s is taken for hung, and loses its transaction. A function that is decorated for
-    several types, all of them bulk or none, gets their events in one list.
+    several types takes, with `bulk=True`, their events in one list.
 
     Raises:
-        ValueError: the group has a handler for that event type already, or its name is reserved.
+        ValueError: the group has a handler for that event type already, or this function with another `bulk`; or its
+            name is reserved.
     """
 
     _check_name(group)
@@ -83,6 +84,8 @@ def handles(event_class: type[Event], *, group: str, bulk: bool = False) -> Call
         handlers = _handlers.setdefault(group, {})
         if event_class.type in handlers:
             raise ValueError(f"group {group!r} handles {event_class.type} already")
+        if any(handler.call is function and handler.bulk != bulk for handler in handlers.values()):
+            raise ValueError(f"group {group!r} has {function.__name__} with another bulk")
         handlers[event_class.type] = Handler(group, event_class, function, bulk)
         return function
 

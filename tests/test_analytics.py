@@ -136,7 +136,9 @@ def test_a_rebuild_while_orders_go_on_comes_to_what_the_shop_has(shop, stack, bo
     customers = [shop.customer(money="1000000.00" if number else "40.00") for number in range(CUSTOMERS)]
     customers[1].final(customers[1].place(A001=1))
     books.wait_until_all_is_counted()
-    half_way = Event()
+    half_way, rebuilt_by_now = Event(), Event()
+
+    done: list[str] = []
 
     def buy(number: int) -> None:
         customer = customers[number % CUSTOMERS]
@@ -148,6 +150,11 @@ def test_a_rebuild_while_orders_go_on_comes_to_what_the_shop_has(shop, stack, bo
             customer.call("POST", f"orders/{order_id}/cancel/")
         if number == ORDERS // 2:
             half_way.set()
+        if number >= ORDERS - CUSTOMERS:
+            # The last ones wait for the rebuild.
+            assert rebuilt_by_now.wait(60)
+            customer.place(A001=1)
+        done.append(order_id)
 
     # What a rebuild does away with.
     books.spoil()
@@ -155,7 +162,11 @@ def test_a_rebuild_while_orders_go_on_comes_to_what_the_shop_has(shop, stack, bo
         bought = pool.map(buy, range(ORDERS))
         assert half_way.wait(60)
         rebuilt = stack.manage("replay_events", "analytics", "--rebuild")
+        cleared_at = len(done)
+        rebuilt_by_now.set()
         list(bought)
+    # They went on all the while.
+    assert ORDERS // 2 <= cleared_at < len(done)
     assert rebuilt.returncode == 0, rebuilt.stderr
 
     shop.wait_until_all_is_final()

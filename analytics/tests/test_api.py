@@ -44,6 +44,20 @@ def test_only_reads(path, api, staff, problem):
     assert problem(api(staff).post(path, {})) == (405, "method_not_allowed")
 
 
+@pytest.mark.parametrize("accept", ["application/json", "text/csv"])
+@pytest.mark.parametrize("path", [SALES, PRODUCTS])
+def test_tells_by_no_other_method_whatever_is_accepted(path, accept, api, staff, problem):
+    client = api(staff)
+    assert problem(client.options(path, headers={"accept": accept})) == (405, "method_not_allowed")
+    assert client.head(path, headers={"accept": accept}).status_code == 200
+
+
+@pytest.mark.parametrize("path", [FUNNEL, PRODUCTS])
+def test_adds_up_no_more_than_two_years(path, get, problem):
+    assert get(path, **{"from": "2024-01-01", "to": "2026-01-01"}).status_code == 200
+    assert problem(get(path, **{"from": "2023-01-01", "to": "2026-01-01"})) == (400, "invalid")
+
+
 def test_sales_have_every_hour_of_the_range_those_without_any_too(get, outbox):
     outbox.deliver("analytics", *OrderStory(NOON + timedelta(minutes=55)).returned, *OrderStory().paid)
     answer = get(SALES, **DAY, bucket="hour")

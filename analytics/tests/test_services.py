@@ -1,5 +1,6 @@
 """What analytics counts, whichever event comes first."""
 
+import random
 from datetime import timedelta
 from decimal import Decimal
 from itertools import permutations
@@ -124,11 +125,11 @@ def test_currencies_are_kept_apart(outbox, currency):
     assert {key[2] for key in sums()["ProductSales"]} == {currency}
 
 
-def test_only_amounts_in_our_currency_are_money(outbox, settings):
+def test_only_what_is_sold_in_our_currency_is_added_up(outbox, settings):
     outbox.deliver("analytics", *OrderStory().paid, *OrderStory(currency="EUR").returned)
     everything = Sales.objects.between(BEGIN_OF_TIME, END_OF_TIME)
     [hour] = everything.by("hour")
-    assert (hour["orders"], hour["units"]) == (2, 6)
+    assert (hour["orders"], hour["units"]) == (1, 3)
     assert (hour["revenue"], hour["refunds"]) == (Decimal("25.50"), Decimal("0.00"))
     settings.CURRENCY = "EUR"
     [hour] = everything.by("hour")
@@ -239,6 +240,36 @@ def test_orders_that_two_members_hear_of_at_the_same_time_are_counted_once_each(
 
     assert at_once(tell("created"), tell("reserved")) == [None, None]
     assert sums()["Funnel"] == {(NOON,): {"created": 20, "reserved": 20}}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_members_that_hear_of_the_same_orders_in_any_order_do_not_stop_each_other(at_once, monkeypatch):
+    # All on one shard, so that they meet there too.
+    monkeypatch.setattr(services, "SHARDS", 1)
+    services._addition.cache_clear()
+    order_ids = [uuid7() for _ in range(200)]
+
+    def tell(seed):
+        chance = random.Random(seed)
+
+        def some():
+            for batch in range(15):
+                names = chance.sample(order_ids, 60)
+                hours = chance.sample(range(12), 12)
+                services.record(
+                    news=[
+                        News(f"order.{seed}", NOON.replace(hour=hours[place % 12]), order_id, {"units": batch})
+                        for place, order_id in enumerate(names)
+                    ]
+                )
+
+        return some
+
+    try:
+        assert at_once(*map(tell, range(4))) == [None] * 4
+    finally:
+        services._addition.cache_clear()
+    assert sum(counters["count"] for counters in sums()["Activity"].values()) == 4 * 15 * 60
 
 
 @pytest.mark.django_db(transaction=True)

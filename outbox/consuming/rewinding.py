@@ -79,7 +79,10 @@ def ask(group: str, offsets: Mapping[Place, int], *, rebuild: bool = False) -> N
         row = ConsumerGroup.objects.select_for_update().get(name=group)
         if rebuild and clear is not None:
             # The letters first: a retry that is under way holds its letter, and is waited for.
-            for table in (FailedMessage, ParkedEvent, InboxEvent):
+            letters = FailedMessage.objects.filter(consumer_group=group)
+            # What a person has discarded stays so: the record is left to its letter.
+            letters.exclude(status=FailedMessage.Status.DISCARDED).delete()
+            for table in (ParkedEvent, InboxEvent):
                 table._default_manager.filter(consumer_group=group).delete()
             clear()
             row.failures_in_a_row, row.forgotten_before = 0, None

@@ -10,13 +10,13 @@ import psycopg
 import pytest
 from django.db import DataError, IntegrityError, OperationalError, connection, transaction
 
-from outbox import context, transactions
+from outbox import context, registry, transactions
 from outbox.consuming.applying import Applier, Outage, Tally
 from outbox.database import connection_parameters
 from outbox.letters.dead_letters import decode_headers
 from outbox.models import ConsumerGroup, FailedMessage, InboxEvent, OutboxEvent
 from outbox.record import Record
-from outbox.registry import handlers_of
+from outbox.registry import handlers_of, handles
 from outbox.tests import sample
 from outbox.tests.records import garbage, record_of
 from outbox.tests.sample import ThingClosed, ThingCounted, ThingIgnored
@@ -515,3 +515,16 @@ def test_what_a_member_holds_that_hangs_in_a_handler_is_free_again_for_the_next_
     assert tally == Tally(applied=1)
     assert effects() == [("a", 0)]
     assert not FailedMessage.objects.exists()
+
+
+def test_a_function_takes_lists_or_single_events_and_not_both():
+    def take(events):
+        """Never called."""
+
+    handles(ThingCounted, group="undecided", bulk=True)(take)
+    try:
+        with pytest.raises(ValueError, match="with another bulk"):
+            handles(ThingClosed, group="undecided")(take)
+        assert registry.handlers_of("undecided").keys() == {ThingCounted.type}
+    finally:
+        del registry._handlers["undecided"]

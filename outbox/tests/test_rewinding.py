@@ -109,11 +109,35 @@ def test_a_projection_is_built_again_from_what_kafka_holds(kafka, projection, ef
 
     assert projection() == []
     assert not InboxEvent.objects.filter(consumer_group="shown").exists()
-    assert not FailedMessage.objects.exists()
     consume("shown")
     in_order_once(projection(), range(40))
     in_order_once(effects(), range(40))
     assert InboxEvent.objects.filter(consumer_group="sample").count() == 40
+
+
+def test_what_was_discarded_stays_so_when_it_is_built_again(kafka, projection):
+    kafka.put(THING, *map(as_put, events(range(10))))
+    consume("shown")
+    discarded, waiting = InboxEvent.objects.filter(consumer_group="shown")[:2]
+    letters = [
+        FailedMessage(
+            consumer_group="shown",
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            event_id=record.event_id,
+            status=status,
+            created_at=timezone.now(),
+        )
+        for record, status in [(discarded, "DISCARDED"), (waiting, "PENDING")]
+    ]
+    FailedMessage.objects.bulk_create(letters)
+
+    replay("shown", "--rebuild")
+    consume("shown")
+
+    assert len(projection()) == 9
+    assert [letter.status for letter in FailedMessage.objects.all()] == ["DISCARDED"]
 
 
 def test_rebuilt_again_and_again_under_load_it_holds_each_event_once_in_order(kafka, projection):

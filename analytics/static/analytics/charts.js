@@ -224,6 +224,7 @@
     async function follow() {
         clearTimeout(timer);
         asking?.abort();
+        asking = null;
         if (document.hidden) {
             return;
         }
@@ -239,8 +240,12 @@
             }
         } catch (error) {
             if (mine === asking) {
-                trouble.textContent = `The figures cannot be read: ${error.message}. What is shown may be old.`;
-                trouble.hidden = false;
+                const words = `The figures cannot be read: ${error.message}. What is shown may be old.`;
+                // Written anew, it would be read aloud anew.
+                if (trouble.hidden || trouble.textContent !== words) {
+                    trouble.textContent = words;
+                    trouble.hidden = false;
+                }
             }
         } finally {
             clearTimeout(patience);
