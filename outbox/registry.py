@@ -23,6 +23,8 @@ class Handler:
     event_class: type[Event]
     call: AnyHandler
     bulk: bool
+    # Takes one event that the group gives up.
+    given_up: AnyHandler | None = None
 
     def __call__(self, events: list[Event]) -> None:
         if self.bulk:
@@ -65,12 +67,20 @@ def _check_name(group: str) -> None:
         raise ValueError(f"group {group!r} is taken: {RESERVED[group]}")
 
 
-def handles(event_class: type[Event], *, group: str, bulk: bool = False) -> Callable[[AnyHandler], AnyHandler]:
+def handles(
+    event_class: type[Event], *, group: str, bulk: bool = False, given_up: AnyHandler | None = None
+) -> Callable[[AnyHandler], AnyHandler]:
     """Make the decorated function the reaction of consumer group `group` to `event_class`.
 
     It runs inside the transaction that records the event in the inbox, so whatever it writes is applied once. It takes
     one event, or with `bulk=True` a list of them in order; what raises is tried again and then dead-lettered. One that
     asks the database nothing for 15 s is taken for hung, and loses its transaction.
+
+    `given_up` takes one event, and tells whoever waits for it that they wait in vain. It is called once, in the
+    transaction in which the event's dead letter becomes FAILED or DISCARDED, whichever comes first; what it writes and
+    publishes commits with that. Where it raises, nothing of it is left, the letter is FAILED or DISCARDED all the same,
+    the log says why, and a FAILED letter that is discarded later calls it again. A person's retry may still apply the
+    event afterwards.
 
     Raises:
         ValueError: the group has a handler for that event type already, or its name is reserved.
@@ -82,7 +92,7 @@ def handles(event_class: type[Event], *, group: str, bulk: bool = False) -> Call
         handlers = _handlers.setdefault(group, {})
         if event_class.type in handlers:
             raise ValueError(f"group {group!r} handles {event_class.type} already")
-        handlers[event_class.type] = Handler(group, event_class, function, bulk)
+        handlers[event_class.type] = Handler(group, event_class, function, bulk, given_up)
         return function
 
     return register
