@@ -110,9 +110,8 @@ def rows(outbox: "Outbox") -> Callable[[], dict[str, list[Any]]]:
     """Return a function that lists all rows of the shop and all that was published, to compare before and after."""
 
     def read() -> dict[str, list[Any]]:
-        models = [
-            model for app in ("orders", "stock", "payments", "posts") for model in apps.get_app_config(app).get_models()
-        ]
+        labels = ("orders", "stock", "payments", "coupons", "posts")
+        models = [model for label in labels for model in apps.get_app_config(label).get_models()]
         rows = {model._meta.label: list(model._default_manager.order_by("pk").values()) for model in models}
         return {**rows, "published": [event.event_id for event in outbox.events]}
 

@@ -68,6 +68,7 @@ INSTALLED_APPS = [
     "orders",
     "stock",
     "payments",
+    "coupons",
     "notifications",
     "posts",
 ]

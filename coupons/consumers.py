@@ -1,0 +1,10 @@
+"""How coupons react to events. Run with: manage.py run_consumer coupons"""
+
+from coupons import services
+from coupons.events import CouponIssueRequested
+from outbox import handles
+
+
+@handles(CouponIssueRequested, group="coupons", bulk=True)
+def decide_requests(events: list[CouponIssueRequested]) -> None:
+    services.decide(request_ids=[event.request_id for event in events])
