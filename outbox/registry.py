@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from outbox.events import Event, Topic
+
+if TYPE_CHECKING:
+    from outbox.consuming.beside import Beside
 
 # As what failed_messages keeps the relay's rows that Kafka refused.
 RELAY = "relay"
@@ -44,14 +47,25 @@ class Group:
     # Empties what the group's handlers write, which must be all that they do: they publish nothing. Given by a
     # projection, which can be built again from what Kafka holds.
     clear: Callable[[], None] | None = None
+    # What its workers do beside Kafka.
+    beside: "Beside | None" = None
 
 
 _groups: dict[str, Group] = {}
 _handlers: dict[str, dict[str, Handler]] = {}
 
 
-def consumer_group(name: str, *, ordered: bool = False, clear: Callable[[], None] | None = None) -> None:
+def consumer_group(
+    name: str,
+    *,
+    ordered: bool = False,
+    clear: Callable[[], None] | None = None,
+    beside: "Beside | None" = None,
+) -> None:
     """Declare how a consumer group works; one that is not declared is neither ordered nor a projection.
+
+    `beside(stop=…, until_idle=…)` makes something else that each process of `run_consumer` does for the group, in a
+    thread of its own: see outbox/consuming/beside.py.
 
     Raises:
         ValueError: the group is declared already, or its name is reserved.
@@ -59,7 +73,7 @@ def consumer_group(name: str, *, ordered: bool = False, clear: Callable[[], None
     _check_name(name)
     if name in _groups:
         raise ValueError(f"group {name!r} is declared already")
-    _groups[name] = Group(name, ordered, clear)
+    _groups[name] = Group(name, ordered, clear, beside)
 
 
 def _check_name(group: str) -> None:
