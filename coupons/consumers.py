@@ -2,9 +2,15 @@
 
 from coupons import services
 from coupons.events import CouponIssueRequested
+from orders.events import OrderCancelled
 from outbox import handles
 
 
 @handles(CouponIssueRequested, group="coupons", bulk=True)
 def decide_requests(events: list[CouponIssueRequested]) -> None:
     services.decide(request_ids=[event.request_id for event in events])
+
+
+@handles(OrderCancelled, group="coupons", bulk=True)
+def give_back_of_cancelled_orders(events: list[OrderCancelled]) -> None:
+    services.give_back(order_ids=[event.order_id for event in events])

@@ -14,8 +14,8 @@ from uuid_utils.compat import uuid7
 
 MAX_QUANTITY = 1_000_000_000
 CENT = Decimal("0.01")
-# What needs no escape in a path. Coupons are kept in upper case, and found in either.
-plain = RegexValidator(r"^[A-Z0-9_-]{1,64}\Z", "Write up to 64 letters A to Z, digits, '-' and '_'.")
+# What needs no escape in a path. It is kept in upper case.
+plain = RegexValidator(r"^[A-Za-z0-9_-]{1,64}\Z", "Write up to 64 letters A to Z, digits, '-' and '_'.")
 
 # Which requests were decided how, each by its id. A stream_id that is blank leaves what is there.
 FINISH = """
@@ -92,18 +92,27 @@ class Coupon(models.Model):
                 | models.Q(ends_at=None)
                 | models.Q(ends_at__gt=models.F("starts_at")),
                 name="coupon_ends_after_it_starts",
+                violation_error_message="A coupon ends after it starts.",
             ),
             models.CheckConstraint(
-                condition=models.Q(percent_off=None) | models.Q(amount_off=None), name="coupon_takes_off_one_way"
+                condition=models.Q(percent_off=None) | models.Q(amount_off=None),
+                name="coupon_takes_off_one_way",
+                violation_error_message="A coupon takes off a percentage or an amount.",
             ),
             models.CheckConstraint(
                 condition=models.Q(percent_off=None) | models.Q(percent_off__range=(1, 100)),
                 name="coupon_percent_in_range",
             ),
             models.CheckConstraint(
-                condition=models.Q(amount_off=None) | models.Q(amount_off__gt=0), name="coupon_amount_above_zero"
+                condition=models.Q(amount_off=None) | models.Q(amount_off__gt=0),
+                name="coupon_amount_above_zero",
+                violation_error_message="An amount is above zero.",
             ),
-            models.CheckConstraint(condition=models.Q(minimum_total__gte=0), name="coupon_minimum_not_negative"),
+            models.CheckConstraint(
+                condition=models.Q(minimum_total__gte=0),
+                name="coupon_minimum_not_negative",
+                violation_error_message="It is zero, or above.",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -141,6 +150,26 @@ class RequestQuerySet(models.QuerySet["Request"]):
     def queued(self) -> "RequestQuerySet":
         """Keep those that wait for their answer."""
         return self.filter(status=Request.Status.QUEUED)
+
+    def pending(self, code: str) -> "Request | None":
+        """Return one that waits for a coupon, or got it."""
+        pending = self.filter(code=code, status__in=[Request.Status.QUEUED, Request.Status.SUCCESS])
+        # In no order, which would let PostgreSQL look for it among all there are, the newest first.
+        return next(iter(pending.order_by().only("code", "user_id")[:1]), None)
+
+    def ahead_of(self, request: "Request") -> int:
+        """Return how many requests for the same coupon wait in the same queue since before this one."""
+        return self.queued().filter(code=request.code, queue=request.queue, pk__lt=request.pk).count()
+
+    def by_outcome(self) -> dict["Request.Status", int]:
+        """Return how many there are of each status that occurs, in the order in which the statuses are declared."""
+        counts = dict(self.order_by().values_list("status").annotate(models.Count("pk")))
+        return {status: counts[status] for status in Request.Status if status in counts}
+
+    def waiting(self) -> list[tuple[str, int, datetime]]:
+        """Return for each queue in which some wait how many do, and since when the first one has."""
+        by_queue = self.queued().order_by("queue").values_list("queue")
+        return list(by_queue.annotate(models.Count("pk"), models.Min("created_at")))
 
     def lock_undecided(self, request_ids: Collection[UUID]) -> dict[UUID, "Request"]:
         """Return those of the requests that can be decided, by id, with their users, locked until the transaction ends.
@@ -253,12 +282,25 @@ class IssuedCouponQuerySet(models.QuerySet["IssuedCoupon"]):
         """Keep a user's own."""
         return self.filter(user_id=user_id)
 
+    def with_coupons(self) -> "IssuedCouponQuerySet":
+        """Fetch the coupons along, for their names."""
+        return self.select_related("coupon")
+
     def held(self, requests: Sequence[Request]) -> set[tuple[str, UUID]]:
-        """Return which coupons of those that are asked for the users have already: pairs of code and user."""
+        """Return which of the coupons that are asked for these users have already: pairs of code and user."""
         asked = self.filter(
             coupon__in={request.code for request in requests}, user__in={request.user_id for request in requests}
         )
         return set(asked.values_list("coupon_id", "user_id"))
+
+    def lock(self, code: str) -> "IssuedCoupon | None":
+        """Return the one of this code, with its coupon, locked until the transaction ends."""
+        return self.filter(coupon=code).select_related("coupon").select_for_update(of=("self",), no_key=True).first()
+
+    def lock_spent_on(self, order_ids: Collection[UUID]) -> list[int]:
+        """Return the ids of those that were spent on orders, locked until the transaction ends, in their order."""
+        spent = self.filter(spent_on__in=set(order_ids)).order_by("pk")
+        return list(spent.select_for_update(no_key=True).values_list("pk", flat=True))
 
 
 class IssuedCoupon(models.Model):

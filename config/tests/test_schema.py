@@ -107,6 +107,12 @@ def test_names_every_call_of_the_contract(schema):
             "GET posts/",
             "POST posts/",
             "GET posts/{id}/",
+            "GET coupons/",
+            "POST coupons/",
+            "GET coupons/{code}/",
+            "POST coupons/{code}/issue/",
+            "GET coupon-requests/{id}/",
+            "GET my-coupons/",
         )
     }
 
@@ -164,6 +170,8 @@ def test_takes_a_key_with_every_creating_call(schema):
             "orders/",
             "wallet/deposits/",
             "posts/",
+            "coupons/",
+            "coupons/{code}/issue/",
         )
     }
 

@@ -18,12 +18,18 @@ from config.wsgi import application
 # Of any examples in each phase that makes them up.
 MAX_EXAMPLES = 10
 # Refusals for what only the shop knows, so that no document can foretell them.
-KNOWN_TO_THE_SHOP = {"duplicate_sku", "precondition_failed", "taken", "unknown_sku", "wrong_password"}
-# Fields that can be refused for it with the code "invalid": a weak password, nobody's name.
+KNOWN_TO_THE_SHOP = {
+    *("duplicate_code", "duplicate_request", "duplicate_sku", "precondition_failed", "taken"),
+    *("unknown_coupon", "unknown_sku", "wrong_password"),
+}
+# Fields that can be refused for it with the code "invalid": a weak password, nobody's name. And what the document does
+# not tell: what another field forbids.
 FIELDS_KNOWN_TO_THE_SHOP = {
     ("POST /api/v1/users/", "password"),
     ("POST /api/v1/users/me/password/", "new_password"),
     ("POST /api/v1/wallet/deposits/", "username"),
+    ("POST /api/v1/coupons/", "amount_off"),
+    ("POST /api/v1/coupons/", "ends_at"),
 }
 
 CONFIG = schemathesis.Config.from_dict(

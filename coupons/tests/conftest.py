@@ -8,6 +8,7 @@ import pytest
 from django.utils import timezone
 
 from accounts.models import User
+from config.redis import key, quick
 from coupons.models import Coupon, Request
 
 
@@ -40,3 +41,14 @@ def queued(db: None) -> Callable[..., list[Request]]:
         )
 
     return add
+
+
+@pytest.fixture
+def forget_redis() -> Callable[[], None]:
+    """Return a function that deletes all that Redis holds of coupons."""
+
+    def forget() -> None:
+        if names := quick().keys(key("coupons", "*")):
+            quick().delete(*names)
+
+    return forget
