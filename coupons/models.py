@@ -1,7 +1,7 @@
 """Coupons, who asked for them, and who has one."""
 
 from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from uuid import UUID
 
@@ -9,6 +9,7 @@ import pgtrigger
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import connection, models
+from django.db.models.functions import Now
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
@@ -26,6 +27,21 @@ FINISH = """
         finished_at = %s
     FROM unnest(%s::uuid[], %s::text[], %s::text[]) AS decided (id, status, stream_id)
     WHERE coupons_request.id = decided.id
+"""
+
+
+# The codes of requests that wait in a queue, found one after the other by the index: there are few, of many requests.
+CODES = """
+    WITH RECURSIVE waiting AS (
+        (SELECT code FROM coupons_request WHERE status = 'QUEUED' AND queue = %(queue)s ORDER BY code LIMIT 1)
+        UNION ALL
+        SELECT (
+            SELECT code FROM coupons_request
+            WHERE status = 'QUEUED' AND queue = %(queue)s AND code > waiting.code ORDER BY code LIMIT 1
+        )
+        FROM waiting WHERE code IS NOT NULL
+    )
+    SELECT code FROM waiting WHERE code IS NOT NULL
 """
 
 
@@ -171,6 +187,25 @@ class RequestQuerySet(models.QuerySet["Request"]):
         by_queue = self.queued().order_by("queue").values_list("queue")
         return list(by_queue.annotate(models.Count("pk"), models.Min("created_at")))
 
+    def in_stream(self, code: str) -> "RequestQuerySet":
+        """Keep those that wait in a coupon's stream in Redis, or that should be in it."""
+        return self.queued().filter(code=code, queue=Request.Queue.REDIS)
+
+    def codes_in_stream(self) -> set[str]:
+        """Return the codes of all that wait in Redis."""
+        with connection.cursor() as cursor:
+            cursor.execute(CODES, {"queue": Request.Queue.REDIS})
+            return {code for (code,) in cursor.fetchall()}
+
+    def among(self, request_ids: Collection[UUID]) -> set[UUID]:
+        """Return the ids of those that have one of these."""
+        return set(self.filter(pk__in=request_ids).values_list("pk", flat=True))
+
+    def late(self, seconds: float) -> list[UUID]:
+        """Return the ids of those that were made more than so long ago, by the database's clock, in their order."""
+        made_before = Now() - timedelta(seconds=seconds)
+        return list(self.filter(created_at__lt=made_before).order_by("pk").values_list("pk", flat=True))
+
     def lock_undecided(self, request_ids: Collection[UUID]) -> dict[UUID, "Request"]:
         """Return those of the requests that can be decided, by id, with their users, locked until the transaction ends.
 
@@ -229,7 +264,7 @@ class Request(models.Model):
     class Meta:
         ordering = ["-id"]
         indexes = [
-            models.Index(fields=["code", "id"], condition=models.Q(status="QUEUED"), name="request_queued"),
+            models.Index(fields=["queue", "code", "id"], condition=models.Q(status="QUEUED"), name="request_queued"),
             models.Index(fields=["code", "status"], name="request_by_outcome"),
             models.Index(fields=["user", "code"], name="request_of_user"),
         ]

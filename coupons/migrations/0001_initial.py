@@ -196,7 +196,9 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="request",
-            index=models.Index(condition=models.Q(("status", "QUEUED")), fields=["code", "id"], name="request_queued"),
+            index=models.Index(
+                condition=models.Q(("status", "QUEUED")), fields=["queue", "code", "id"], name="request_queued"
+            ),
         ),
         migrations.AddIndex(
             model_name="request",
