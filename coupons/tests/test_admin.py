@@ -6,6 +6,7 @@ from uuid import uuid4
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
+from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
@@ -69,13 +70,17 @@ class TestAdding:
         assert answer.context["errors"]
         assert Coupon.objects.count() == 1
 
-    def test_tells_that_somebody_else_was_first(self, admin_client, monkeypatch):
-        def by_somebody_else(**fields):
-            raise services.DuplicateCode(fields["code"])
+    @pytest.mark.django_db(transaction=True)
+    def test_of_people_who_add_the_same_at_once_one_does(self, admin_client, at_once):
+        def add():
+            beside = Client()
+            beside.cookies = admin_client.cookies
+            return beside.post(url(Coupon, "add"), NEW, follow=True).content
 
-        monkeypatch.setattr(services, "create", by_somebody_else)
-        answer = admin_client.post(url(Coupon, "add"), NEW, follow=True)
-        assert [str(message) for message in answer.context["messages"]] == ["There is a coupon SPRING already."]
+        answers = [answer.decode() for answer in at_once(*[add] * 5)]
+        assert Coupon.objects.count() == LogEntry.objects.count() == 1
+        told = ["already exists" in answer or "There is a coupon SPRING already." in answer for answer in answers]
+        assert sum(told) == 4
 
 
 class TestActs:
