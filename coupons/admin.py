@@ -158,7 +158,7 @@ class RequestAdmin(ReadOnly, ShopAdmin):
 class IssuedCouponAdmin(ReadOnly, ShopAdmin):
     list_display = fields = ("coupon", "user", "request", "issued_at", "order", "spent_at")
     list_filter = [("spent_on", admin.EmptyFieldListFilter), "issued_at"]
-    list_select_related = ["coupon", "user"]
+    list_select_related = ["coupon", "user", "request"]
     search_fields = ["coupon__code", "user__username", "user__email"]
     search_ids = ["spent_on", "request"]
 

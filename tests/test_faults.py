@@ -19,6 +19,7 @@ CUSTOMERS = 8
 PROCESSES = [
     "web",
     "relay",
+    "consumer-coupons",
     "consumer-dead-letters",
     "consumer-notifications",
     "consumer-orders",
@@ -71,7 +72,8 @@ def test_all_orders_are_final_and_the_books_add_up_after_a_kill_of(
 
 
 def test_workers_stop_in_time_while_kafka_hangs(shop: Shop, stack: Stack, customers: list[Customer]):
-    workers = ["relay", "consumer-notifications", "consumer-orders", "consumer-payments", "consumer-stock"]
+    groups = ("coupons", "notifications", "orders", "payments", "stock")
+    workers = ["relay", *(f"consumer-{group}" for group in groups)]
     customers[1].final(customers[1].place(A001=1))
     with stack.frozen("kafka"):
         customers[1].place(A002=1)
