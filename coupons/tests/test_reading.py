@@ -1,5 +1,6 @@
 """Coupons in earnest: readers as processes that are killed, Redis that loses all, the setting that is switched."""
 
+import subprocess
 from contextlib import ExitStack
 from itertools import count
 
@@ -37,7 +38,7 @@ class Crew:
 
     def __init__(self, stack: ExitStack, redis_url: str) -> None:
         self._stack, self._redis_url, self._numbers = stack, redis_url, count()
-        self._processes = {}
+        self._processes: dict[str, subprocess.Popen] = {}
 
     def start(self) -> None:
         name = f"reader-{next(self._numbers)}"
