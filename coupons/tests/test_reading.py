@@ -16,7 +16,7 @@ from outbox.kafka import admin_client, topic_name
 from outbox.models import FailedMessage, OutboxEvent
 from outbox.registry import topics_of
 from outbox.relay.relay import Relay
-from outbox.tests.processes import environment, running, terminate, wait_until
+from outbox.tests.processes import environment, running, wait_until
 from outbox.worker import Stop
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -53,10 +53,6 @@ class Crew:
         self._processes.pop(name).kill()
         self.start()
 
-    def stop(self) -> None:
-        for process in self._processes.values():
-            assert terminate(process) == 0
-
 
 @pytest.fixture
 def crew(installation):
@@ -92,7 +88,6 @@ def test_three_readers_of_which_three_are_killed_lose_and_double_nothing(coupon,
         if number < 1_500:
             crew.kill_the_one_that_reads()
     wait_until(lambda: decided() == 2_000, 60)
-    crew.stop()
 
     assert answers(requests) == [SUCCESS] * 700 + [OUT_OF_STOCK] * 300 + [DUPLICATE] * 700 + [OUT_OF_STOCK] * 300
     assert is_first_come_first_served()
@@ -119,7 +114,6 @@ def test_switching_the_queue_in_the_middle_and_losing_redis_loses_and_doubles_no
             Relay().run(Stop(), once=True)
     Relay().run(Stop(), once=True)
     wait_until(lambda: decided() + refused == 480, 60)
-    crew.stop()
 
     assert adds_up()
     assert IssuedCoupon.objects.count() == 100
