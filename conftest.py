@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import signal
 import subprocess
 import time
@@ -55,13 +56,14 @@ def own_cache(settings: Any) -> None:
 
 
 class OwnRedis:
-    """A server of one test, which may be away for a while. It comes back with its data."""
+    """A server of one test, which may be away for a while. It comes back with its data, unless it loses all."""
 
     def __init__(self, folder: Path) -> None:
         state = State(folder, durable=True)
         self._valkey = Valkey(state)
         asyncio.run(self._valkey.create(Runner(Output(state.logs), state.pids)))
         self.url = self._valkey.url
+        self._kept = folder / "valkey" / "appendonlydir"
 
     def start(self) -> None:
         service = self._valkey.service()
@@ -73,6 +75,13 @@ class OwnRedis:
     def stop(self) -> None:
         self._server.terminate()
         self._server.wait()
+
+    def lose_all(self) -> None:
+        """Be killed, and started again with nothing of what it held."""
+        self._server.kill()
+        self._server.wait()
+        shutil.rmtree(self._kept)
+        self.start()
 
     @contextmanager
     def away(self) -> Iterator[None]:
@@ -110,9 +119,8 @@ def rows(outbox: "Outbox") -> Callable[[], dict[str, list[Any]]]:
     """Return a function that lists all rows of the shop and all that was published, to compare before and after."""
 
     def read() -> dict[str, list[Any]]:
-        models = [
-            model for app in ("orders", "stock", "payments", "posts") for model in apps.get_app_config(app).get_models()
-        ]
+        labels = ("orders", "stock", "payments", "coupons", "posts")
+        models = [model for label in labels for model in apps.get_app_config(label).get_models()]
         rows = {model._meta.label: list(model._default_manager.order_by("pk").values()) for model in models}
         return {**rows, "published": [event.event_id for event in outbox.events]}
 

@@ -49,6 +49,8 @@ class Users(ShopAdmin, UserAdmin):
             ("payments.view_wallet", row_link("payments_wallet", user.pk, "Wallet")),
             ("orders.view_order", list_link("orders_order", "Orders", customer=user.pk)),
             ("payments.view_payment", list_link("payments_payment", "Payments", user=user.pk)),
+            ("coupons.view_issuedcoupon", list_link("coupons_issuedcoupon", "Coupons", user=user.pk)),
+            ("coupons.view_request", list_link("coupons_request", "Requests for coupons", user=user.pk)),
             ("notifications.view_notification", list_link("notifications_notification", "Notifications", user=user.pk)),
             ("notifications.view_optout", list_link("notifications_optout", "Not wanted", user=user.pk)),
             ("posts.view_post", list_link("posts_post", "Posts", author=user.pk)),

@@ -7,6 +7,7 @@ from accounts.events import UserCreated
 from analytics import services
 from analytics.models import CancelReason
 from analytics.services import News, Sold
+from coupons.events import CouponIssued, CouponIssueRequested, CouponRejected
 from orders.events import OrderCancelled, OrderCompleted, OrderCreated, OrderReserved
 from outbox import Event, consumer_group, handles
 from payments.events import PaymentFailed, PaymentRefunded, PaymentSucceeded
@@ -29,6 +30,9 @@ consumer_group("analytics", clear=services.clear)
 @handles(PaymentSucceeded, group="analytics", bulk=True)
 @handles(PaymentFailed, group="analytics", bulk=True)
 @handles(PaymentRefunded, group="analytics", bulk=True)
+@handles(CouponIssueRequested, group="analytics", bulk=True)
+@handles(CouponIssued, group="analytics", bulk=True)
+@handles(CouponRejected, group="analytics", bulk=True)
 def count_events(events: list[Event]) -> None:
     services.record(news=[news_of(event) for event in events])
 

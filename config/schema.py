@@ -25,8 +25,8 @@ from config.describing import SUCCESSES
 from config.problems import Problem
 
 READS_A_BODY = {"POST", "PUT", "PATCH"}
-# Of parts of paths. The demo has this product and this user.
-PATH_EXAMPLES = {"sku": "A001", "username": "bob", "id": "0192d5a0-7d3c-7e7c-8b2a-5a3e6c1d9f00"}
+# Of parts of paths. The demo has this product, this user and this coupon.
+PATH_EXAMPLES = {"sku": "A001", "username": "bob", "code": "WELCOME", "id": "0192d5a0-7d3c-7e7c-8b2a-5a3e6c1d9f00"}
 # Permissions that refuse nobody who has a token.
 OPEN = {AllowAny, IsAuthenticated}
 HEADERS = {

@@ -68,6 +68,7 @@ INSTALLED_APPS = [
     "orders",
     "stock",
     "payments",
+    "coupons",
     "notifications",
     "posts",
     "analytics",
@@ -231,6 +232,8 @@ SPECTACULAR_SETTINGS = {
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
     "ENUM_NAME_OVERRIDES": {
         "OrderStatus": "orders.models.Order.Status",
+        "CouponStatus": "coupons.models.Coupon.Status",
+        "CouponRequestStatus": "coupons.models.Request.Status",
         "EntryKind": "payments.models.Entry.Kind",
         "NotificationKind": "notifications.kinds.Kind",
     },
@@ -242,6 +245,8 @@ SPECTACULAR_SETTINGS = {
 CURRENCY = env.str("CURRENCY", default="USD")
 # Product pages are kept in Redis: stock/pages.py.
 PRODUCT_CACHE = env.bool("PRODUCT_CACHE", default=True)
+# Where new requests for coupons go: kafka or redis. What waits in the other one is answered too.
+COUPON_QUEUE = env.str("COUPON_QUEUE", default="kafka")
 PAYMENT_PROVIDER = env.str("PAYMENT_PROVIDER", default="payments.providers.WalletProvider")
 # Set by `make run`: the demo's users, whose passwords are public, may be added.
 DEMO = env.bool("DEMO", default=False)

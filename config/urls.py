@@ -30,6 +30,7 @@ api = [
     path("", include("stock.urls")),
     path("", include("orders.urls")),
     path("", include("payments.urls")),
+    path("", include("coupons.urls")),
     path("", include("notifications.urls")),
     path("", include("posts.urls")),
     path("", include("analytics.urls")),

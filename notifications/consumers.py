@@ -4,6 +4,7 @@ A payment that failed is told by the cancelled order, which follows from it.
 """
 
 from accounts.events import UserCreated
+from coupons.events import CouponIssued, CouponRejected
 from notifications import services
 from notifications.kinds import Kind
 from notifications.services import Notice, Paid, Posted
@@ -56,7 +57,10 @@ def tell_of_cancelled_orders(events: list[OrderCancelled]) -> None:
 def tell_of_payments(events: list[PaymentSucceeded]) -> None:
     services.tell_of_payments(
         payments=[
-            Paid(e.event_id, e.order_id, e.customer_id, f"{e.amount:.2f}", e.currency, e.occurred_at) for e in events
+            Paid(e.event_id, e.order_id, e.customer_id, f"{e.amount:.2f}", e.currency, e.occurred_at)
+            for e in events
+            # Nobody has paid what a coupon took off.
+            if e.amount
         ]
     )
 
@@ -72,6 +76,25 @@ def tell_of_refunded_payments(events: list[PaymentRefunded]) -> None:
                 e.order_id,
                 {"amount": f"{e.amount:.2f}", "currency": e.currency},
             )
+            for e in events
+        ]
+    )
+
+
+@handles(CouponIssued, group="notifications", bulk=True)
+def tell_of_issued_coupons(events: list[CouponIssued]) -> None:
+    services.notify(
+        notices=[
+            Notice(e.event_id, e.user_id, Kind.COUPON_ISSUED, None, {"code": e.code, "name": e.name}) for e in events
+        ]
+    )
+
+
+@handles(CouponRejected, group="notifications", bulk=True)
+def tell_of_rejected_requests(events: list[CouponRejected]) -> None:
+    services.notify(
+        notices=[
+            Notice(e.event_id, e.user_id, Kind.COUPON_REJECTED, None, {"code": e.code, "reason": e.reason})
             for e in events
         ]
     )

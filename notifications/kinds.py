@@ -11,6 +11,8 @@ class Kind(models.TextChoices):
     ORDER_CANCELLED = "ORDER_CANCELLED"
     PAYMENT_SUCCEEDED = "PAYMENT_SUCCEEDED"  # to the customer, and to the operators
     PAYMENT_REFUNDED = "PAYMENT_REFUNDED"
+    COUPON_ISSUED = "COUPON_ISSUED"
+    COUPON_REJECTED = "COUPON_REJECTED"
 
 
 class Channel(models.TextChoices):

@@ -22,6 +22,8 @@ CONTEXTS = {
     Kind.ORDER_CANCELLED: {"reason": "OUT_OF_STOCK"},
     Kind.PAYMENT_SUCCEEDED: PAYMENT,
     Kind.PAYMENT_REFUNDED: {"amount": "37.80", "currency": "USD"},
+    Kind.COUPON_ISSUED: {"code": "WELCOME", "name": "Welcome"},
+    Kind.COUPON_REJECTED: {"code": "WELCOME", "reason": "OUT_OF_STOCK"},
 }
 
 

@@ -25,14 +25,26 @@ TEXTS = {
     Kind.ORDER_CANCELLED: (_("Your order was cancelled"), "%(reason)s"),
     Kind.PAYMENT_SUCCEEDED: (_("Payment received"), _("%(amount)s %(currency)s were paid for an order.")),
     Kind.PAYMENT_REFUNDED: (_("Your money is back"), _("%(amount)s %(currency)s were given back.")),
+    Kind.COUPON_ISSUED: (_("You have the coupon “%(name)s”"), _("Spend it on an order by its code: %(code)s.")),
+    Kind.COUPON_REJECTED: (_("You did not get the coupon %(code)s"), "%(reason)s"),
 }
 
-# Why an order was cancelled, by its cancel_reason.
 REASONS = {
-    "OUT_OF_STOCK": _("There was not enough in stock."),
-    "PAYMENT_FAILED": _("It could not be paid."),
-    "CUSTOMER": _("It was cancelled on request."),
-    "TIMEOUT": _("It could not be finished in time."),
+    # By the order's cancel_reason.
+    Kind.ORDER_CANCELLED: {
+        "OUT_OF_STOCK": _("There was not enough in stock."),
+        "PAYMENT_FAILED": _("It could not be paid."),
+        "CUSTOMER": _("It was cancelled on request."),
+        "TIMEOUT": _("It could not be finished in time."),
+    },
+    # By the request's status.
+    Kind.COUPON_REJECTED: {
+        "OUT_OF_STOCK": _("Others came first: there is none left."),
+        "DUPLICATE_REQUEST": _("You have it already."),
+        "BUSINESS_ERROR": _("It cannot be had at this time."),
+        "VALIDATION_FAILED": _("It is not there any more, or not for everybody."),
+        "SYSTEM_ERROR": _("Something went wrong on our side. Please ask for it again."),
+    },
 }
 
 # What stands around the texts.
@@ -60,7 +72,7 @@ def write(kind: str, context: Mapping[str, str], *, subject_id: UUID | None, lan
     with translation.override(language):
         names = dict(context)
         if "reason" in names:
-            names["reason"] = gettext(REASONS[names["reason"]])
+            names["reason"] = gettext(REASONS[Kind(kind)][names["reason"]])
         # A title is one line, whatever a person has put into it.
         return Text(
             " ".join((gettext(title) % names).split()),

@@ -16,6 +16,9 @@ from django.utils.safestring import SafeString
 
 from config.admin import SENT_BEFORE, Act, ActForm, Refused, ShopAdmin, Table, row_link, text
 from config.forms import use_up
+
+# Declared exceptions: an order's page shows what the other apps hold for it.
+from coupons.models import IssuedCoupon
 from orders import services
 from orders.events import ORDER
 from orders.models import Line, Order, Step
@@ -26,8 +29,6 @@ from outbox.admin.pages import ReadOnly, event_link
 from outbox.events import event_classes
 from outbox.models import FailedMessage, InboxEvent, ParkedEvent
 from outbox.registry import handlers_of
-
-# Declared exceptions: an order's page shows what the other apps hold for it.
 from payments.models import Entry, Payment
 from stock.models import Movement, Reservation
 
@@ -115,6 +116,8 @@ class OrderAdmin(ReadOnly, ShopAdmin):
         yield from trouble(request, order)
         if may("orders.view_line"):
             yield lines(order)
+        if may("coupons.view_issuedcoupon"):
+            yield coupons(order)
         if may("payments.view_payment"):
             yield payments(order)
         if may("payments.view_entry"):
@@ -206,6 +209,14 @@ def lines(order: Order) -> Table:
         for line in order.lines.all()
     ]
     return Table("Lines", columns, rows, empty="None.")
+
+
+def coupons(order: Order) -> Table:
+    rows = [
+        (row_link("coupons_coupon", issued.coupon_id, issued.coupon_id), issued.spent_at)
+        for issued in IssuedCoupon.objects.filter(spent_on=order.pk)
+    ]
+    return Table("Coupon", ["Coupon", "Spent at"], rows)
 
 
 def payments(order: Order) -> Table:

@@ -1,4 +1,4 @@
-"""Whether stock, money and orders agree with each other. Run with: manage.py audit
+"""Whether stock, money, coupons and orders agree with each other. Run with: manage.py audit
 
 Each check is one query over whole tables that returns what is off as (subject, expected, actual, since). `since` is
 null where the numbers belong to one app and change in one transaction, so that nothing excuses a difference. Where
@@ -169,11 +169,89 @@ CHECKS = {
         WHERE "order".id IS NULL
         GROUP BY taken.order_id
     """,
+    "an order's lines come to its total and discount": """
+        SELECT "order".id, line.amount, "order".total + "order".discount, NULL
+        FROM orders_order "order"
+        JOIN (
+            SELECT order_id, SUM(quantity * unit_price) AS amount FROM orders_line GROUP BY order_id
+        ) line ON line.order_id = "order".id
+        WHERE line.amount <> "order".total + "order".discount
+    """,
     # Celery cancels it, a few seconds later where all is well.
     "an order past its deadline is final": """
         SELECT id, 'COMPLETED or CANCELLED', status, deadline_at
         FROM orders_order
         WHERE status NOT IN ('COMPLETED', 'CANCELLED') AND deadline_at < %(now)s
+    """,
+    # ── Coupons ──────────────────────────────────────────────────────────────────────────────────────────────────
+    "a coupon's count = those that are issued": """
+        SELECT coupon.code, COALESCE(owned.count, 0), coupon.issued, NULL
+        FROM coupons_coupon coupon
+        LEFT JOIN (
+            SELECT coupon_id, COUNT(*) AS count FROM coupons_issuedcoupon GROUP BY coupon_id
+        ) owned ON owned.coupon_id = coupon.code
+        WHERE coupon.issued <> COALESCE(owned.count, 0)
+    """,
+    "no more of a coupon are issued than there are": """
+        SELECT coupon.code, coupon.quantity || ' or fewer', COUNT(*), NULL
+        FROM coupons_issuedcoupon issued
+        JOIN coupons_coupon coupon ON coupon.code = issued.coupon_id
+        GROUP BY coupon.code
+        HAVING COUNT(*) > coupon.quantity
+    """,
+    "a user has a coupon once": """
+        SELECT coupon_id || ' of ' || user_id, 1, COUNT(*), NULL
+        FROM coupons_issuedcoupon
+        GROUP BY coupon_id, user_id
+        HAVING COUNT(*) > 1
+    """,
+    "a request succeeded if it has its coupon": """
+        SELECT
+            COALESCE(request.id, issued.request_id),
+            COALESCE(request.code || ' of ' || request.user_id, 'none'),
+            COALESCE(issued.coupon_id || ' of ' || issued.user_id, 'none'),
+            NULL
+        FROM (SELECT id, code, user_id FROM coupons_request WHERE status = 'SUCCESS') request
+        FULL JOIN coupons_issuedcoupon issued ON issued.request_id = request.id
+        WHERE (request.code, request.user_id) IS DISTINCT FROM (issued.coupon_id, issued.user_id)
+    """,
+    "one coupon is spent on an order": """
+        SELECT spent_on, 1, COUNT(*), NULL
+        FROM coupons_issuedcoupon
+        WHERE spent_on IS NOT NULL
+        GROUP BY spent_on
+        HAVING COUNT(*) > 1
+    """,
+    "a coupon is spent on its user's order": """
+        SELECT
+            issued.coupon_id || ' of ' || issued.user_id,
+            'on an order of theirs',
+            COALESCE(issued.spent_on || ' of ' || "order".customer_id, issued.spent_on || ', which there is not'),
+            NULL
+        FROM coupons_issuedcoupon issued
+        LEFT JOIN orders_order "order" ON "order".id = issued.spent_on
+        WHERE issued.spent_on IS NOT NULL AND issued.user_id IS DISTINCT FROM "order".customer_id
+    """,
+    "a coupon is given back when its order is cancelled": """
+        SELECT "order".id, 'not spent', issued.coupon_id, "order".updated_at
+        FROM coupons_issuedcoupon issued
+        JOIN orders_order "order" ON "order".id = issued.spent_on
+        WHERE "order".status = 'CANCELLED'
+    """,
+    # That of one that is cancelled was given back.
+    "a discount is what the coupon takes off that is spent on the order": """
+        SELECT "order".id, expected.amount, "order".discount, NULL
+        FROM orders_order "order"
+        LEFT JOIN coupons_issuedcoupon issued ON issued.spent_on = "order".id
+        LEFT JOIN coupons_coupon coupon ON coupon.code = issued.coupon_id
+        CROSS JOIN LATERAL (
+            SELECT CASE
+                WHEN coupon.percent_off IS NOT NULL
+                THEN ROUND(("order".total + "order".discount) * coupon.percent_off / 100, 2)
+                ELSE LEAST(COALESCE(coupon.amount_off, 0), "order".total + "order".discount)
+            END AS amount
+        ) expected
+        WHERE "order".status <> 'CANCELLED' AND "order".discount <> expected.amount
     """,
     # ── Outbox ───────────────────────────────────────────────────────────────────────────────────────────────────
     # Else the relay, or Kafka, is down or too slow.

@@ -18,9 +18,10 @@ class Item(StrictSerializer):
 
 @example(items=[{"sku": "A001", "quantity": 2}])
 class NewOrder(StrictSerializer):
-    """Each SKU stands in one line."""
+    """Each SKU stands in one line. The coupon is one's own, in upper or lower case."""
 
     items = Item(many=True, min_length=1, max_length=MAX_LINES)  # type: ignore[call-arg]
+    coupon_code = Text(max_length=64, trim_whitespace=False, required=False)
 
     def validate_items(self, items: list[dict[str, Any]]) -> dict[str, int]:
         """Return units by SKU."""
@@ -28,6 +29,9 @@ class NewOrder(StrictSerializer):
         if len(quantities) < len(items):
             raise serializers.ValidationError("A SKU stands in more than one line.", code="duplicate_sku")
         return quantities
+
+    def validate_coupon_code(self, code: str) -> str:
+        return code.upper()
 
 
 class OrderFilter(serializers.Serializer[Any]):

@@ -17,6 +17,7 @@ from django.db import transaction
 from django.db.models import prefetch_related_objects
 from django.utils import timezone
 
+import coupons.services
 import stock.services
 from orders import events
 from orders.models import Line, Order, Step
@@ -58,11 +59,12 @@ class Fact:
 
 
 @transaction.atomic
-def place(*, customer_id: UUID, items: Mapping[str, int]) -> Order:
-    """Place an order for units by SKU, at today's prices. Publishes OrderCreated.
+def place(*, customer_id: UUID, items: Mapping[str, int], coupon_code: str | None = None) -> Order:
+    """Place an order for units by SKU, at today's prices, less what a coupon takes off. Publishes OrderCreated.
 
     Raises:
         stock.services.UnknownSku: one or more SKUs are no active products.
+        coupons.services.UnknownCoupon, CouponSpent, CouponDisabled, CouponEnded, BelowMinimumTotal: see `redeem`.
     """
     now = timezone.now()
     quotes = stock.services.quote(skus=items)
@@ -74,6 +76,11 @@ def place(*, customer_id: UUID, items: Mapping[str, int]) -> Order:
         updated_at=now,
         deadline_at=now + timedelta(seconds=settings.ORDER_STOCK_TIMEOUT_SECONDS),
     )
+    if coupon_code is not None:
+        order.discount = coupons.services.redeem(
+            user_id=customer_id, code=coupon_code, order_id=order.id, total=order.total, now=now
+        )
+        order.total -= order.discount
     order.save(force_insert=True)
     lines = Line.objects.bulk_create(
         Line(order=order, sku=sku, name=quotes[sku].name, quantity=quantity, unit_price=quotes[sku].unit_price)

@@ -38,11 +38,22 @@ class Orders(ListAPIView[Order]):
         """List one's orders, the newest first."""
         return super().get(request)
 
-    @refuses("duplicate_sku", "unknown_sku")
+    @refuses(
+        "duplicate_sku",
+        "unknown_sku",
+        "unknown_coupon",
+        "below_minimum_total",
+        "coupon_spent",
+        "coupon_disabled",
+        "coupon_ended",
+    )
     @extend_schema(request=serializers.NewOrder, responses={202: serializers.OrderOut}, parameters=[LOCATION])
     @idempotent
     def post(self, request: Request) -> Response:
-        """Place an order at today's prices. What becomes of it, its status and its timeline tell."""
+        """Place an order at today's prices, less what a coupon takes off.
+
+        What becomes of it, its status and its timeline tell.
+        """
         order = services.place(customer_id=user_id(request), **serializers.NewOrder.read(request))
         location = reverse("order", args=[order.pk])
         return Response(serializers.OrderOut(order).data, status=202, headers={"Location": location})

@@ -115,6 +115,8 @@ class FailedMessage(models.Model):
     next_retry_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField()
     processed_at = models.DateTimeField(null=True, blank=True)
+    # Since then those who wait for its event know that they wait in vain: see `given_up` of outbox.handles.
+    given_up_at = models.DateTimeField(null=True, blank=True)
     # Why a person discarded it.
     reason = models.TextField(blank=True, db_default="")
 

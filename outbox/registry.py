@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from outbox.events import Event, Topic
+
+if TYPE_CHECKING:
+    from outbox.consuming.beside import Beside
 
 # As what failed_messages keeps the relay's rows that Kafka refused.
 RELAY = "relay"
@@ -23,6 +26,8 @@ class Handler:
     event_class: type[Event]
     call: AnyHandler
     bulk: bool
+    # Takes one event that the group gives up.
+    given_up: AnyHandler | None = None
 
     def __call__(self, events: list[Event]) -> None:
         if self.bulk:
@@ -42,14 +47,25 @@ class Group:
     # Empties what the group's handlers write, which must be all that they do: they publish nothing. Given by a
     # projection, which can be built again from what Kafka holds.
     clear: Callable[[], None] | None = None
+    # What its workers do beside Kafka.
+    beside: "Beside | None" = None
 
 
 _groups: dict[str, Group] = {}
 _handlers: dict[str, dict[str, Handler]] = {}
 
 
-def consumer_group(name: str, *, ordered: bool = False, clear: Callable[[], None] | None = None) -> None:
+def consumer_group(
+    name: str,
+    *,
+    ordered: bool = False,
+    clear: Callable[[], None] | None = None,
+    beside: "Beside | None" = None,
+) -> None:
     """Declare how a consumer group works; one that is not declared is neither ordered nor a projection.
+
+    `beside(stop=…, until_idle=…)` makes something else that each process of `run_consumer` does for the group, in a
+    thread of its own: see outbox/consuming/beside.py.
 
     Raises:
         ValueError: the group is declared already, or its name is reserved.
@@ -57,7 +73,7 @@ def consumer_group(name: str, *, ordered: bool = False, clear: Callable[[], None
     _check_name(name)
     if name in _groups:
         raise ValueError(f"group {name!r} is declared already")
-    _groups[name] = Group(name, ordered, clear)
+    _groups[name] = Group(name, ordered, clear, beside)
 
 
 def _check_name(group: str) -> None:
@@ -65,13 +81,21 @@ def _check_name(group: str) -> None:
         raise ValueError(f"group {group!r} is taken: {RESERVED[group]}")
 
 
-def handles(event_class: type[Event], *, group: str, bulk: bool = False) -> Callable[[AnyHandler], AnyHandler]:
+def handles(
+    event_class: type[Event], *, group: str, bulk: bool = False, given_up: AnyHandler | None = None
+) -> Callable[[AnyHandler], AnyHandler]:
     """Make the decorated function the reaction of consumer group `group` to `event_class`.
 
     It runs inside the transaction that records the event in the inbox, so whatever it writes is applied once. It takes
     one event, or with `bulk=True` a list of them in order; what raises is tried again and then dead-lettered. One that
     asks the database nothing for 15 s is taken for hung, and loses its transaction. A function that is decorated for
     several types takes, with `bulk=True`, their events in one list.
+
+    `given_up` takes one event, and tells whoever waits for it that they wait in vain. It is called once, in the
+    transaction in which the event's dead letter becomes FAILED or DISCARDED, whichever comes first; what it writes and
+    publishes commits with that. Where it raises, nothing of it is left, the letter is FAILED or DISCARDED all the same,
+    the log says why, and a FAILED letter that is discarded later calls it again. A person's retry may still apply the
+    event afterwards.
 
     Raises:
         ValueError: the group has a handler for that event type already, or this function with another `bulk`; or its
@@ -86,7 +110,7 @@ def handles(event_class: type[Event], *, group: str, bulk: bool = False) -> Call
             raise ValueError(f"group {group!r} handles {event_class.type} already")
         if any(handler.call is function and handler.bulk != bulk for handler in handlers.values()):
             raise ValueError(f"group {group!r} has {function.__name__} with another bulk")
-        handlers[event_class.type] = Handler(group, event_class, function, bulk)
+        handlers[event_class.type] = Handler(group, event_class, function, bulk, given_up)
         return function
 
     return register

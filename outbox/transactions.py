@@ -73,6 +73,24 @@ def _transact_once(act: Callable[[], Result]) -> Result:
         raise
 
 
+def attempt(act: Callable[[], object]) -> Exception | None:
+    """Call `act` inside the open transaction, or return the error and leave nothing of it.
+
+    Raises what says nothing of what it does: an outage, a transaction that lost to a concurrent one.
+    """
+    try:
+        with transaction.atomic(using=database().alias):
+            act()
+            check_deferred_constraints()
+    except NotApplied:
+        raise
+    except Exception as error:
+        if is_outage(error) or is_repeatable(error):
+            raise
+        return error
+    return None
+
+
 def check_that_it_commits() -> None:
     """Raise now if the open transaction cannot be committed, for a COMMIT would undo it without a word.
 

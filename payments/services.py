@@ -41,7 +41,7 @@ class WrongCurrency(Exception):
 
 @dataclass(frozen=True)
 class CaptureRequest:
-    """What an order asks of its customer. The amount is above zero."""
+    """What an order asks of its customer: zero where a coupon took off all of it."""
 
     order_id: UUID
     customer_id: UUID
@@ -79,7 +79,8 @@ def capture(*, requests: Sequence[CaptureRequest]) -> None:
     """Take what orders ask for, in the order given: all of an amount, or nothing.
 
     Publishes PaymentSucceeded or PaymentFailed for what an inline provider settles. One that calls out is asked later.
-    An order that asked before is left alone, and so is one that was cancelled before it asked.
+    Nobody is asked for an amount of zero, which succeeds. An order that asked before is left alone, and so is one that
+    was cancelled before it asked.
     """
     decided = set(Payment.objects.lock(request.order_id for request in requests))
     payments = []
@@ -93,18 +94,20 @@ def capture(*, requests: Sequence[CaptureRequest]) -> None:
                 user_id=request.customer_id,
                 amount=request.amount,
                 currency=request.currency,
-                provider=settings.PAYMENT_PROVIDER,
+                provider=settings.PAYMENT_PROVIDER if request.amount else "",
                 status=Status.PENDING,
                 due_at=Now(),
             )
         )
-    events = []
+    settled = [payment for payment in payments if not payment.amount]
+    declined = {}
     provider = providers.load(settings.PAYMENT_PROVIDER)
     if isinstance(provider, providers.InlineProvider):
-        reasons = provider.capture(payments)
+        settled = payments
+        reasons = provider.capture([payment for payment in payments if payment.amount])
         # With a reason that says nothing, too, it is declined.
         declined = {order_id: Declined(reason).reason for order_id, reason in reasons.items()}
-        events = [_settle(payment, declined.get(payment.order_id)) for payment in payments]
+    events = [_settle(payment, declined.get(payment.order_id)) for payment in settled]
     Payment.objects.bulk_create(payments)
     publish(*events)
 
@@ -123,6 +126,10 @@ def refund(*, requests: Sequence[RefundRequest]) -> None:
         payment.updated_at = timezone.now()
         if payment.status == Status.PENDING:
             _call_off(payment)
+            continue
+        if not payment.captured:
+            # There is nothing to give back, nor to tell of.
+            payment.status = Status.REFUNDED
             continue
         provider = providers.load(payment.provider)
         if isinstance(provider, providers.InlineProvider):

@@ -20,6 +20,7 @@ PROCESSES = [
     "web",
     "relay",
     "consumer-analytics",
+    "consumer-coupons",
     "consumer-dead-letters",
     "consumer-notifications",
     "consumer-orders",
@@ -72,7 +73,7 @@ def test_all_orders_are_final_and_the_books_add_up_after_a_kill_of(
 
 
 def test_workers_stop_in_time_while_kafka_hangs(shop: Shop, stack: Stack, customers: list[Customer]):
-    groups = ("analytics", "notifications", "orders", "payments", "stock")
+    groups = ("analytics", "coupons", "notifications", "orders", "payments", "stock")
     workers = ["relay", *(f"consumer-{group}" for group in groups)]
     customers[1].final(customers[1].place(A001=1))
     with stack.frozen("kafka"):

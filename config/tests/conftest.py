@@ -8,6 +8,7 @@ from django.utils import timezone
 import stock.services
 from accounts.models import User
 from config.schema import PATH_EXAMPLES
+from coupons.models import Coupon, IssuedCoupon, Request
 from notifications.models import Notification
 from orders.models import Line, Order
 from posts.models import Post
@@ -46,5 +47,11 @@ def shop(db):
         status="SENT",
         sent_at=timezone.now(),
     )
+    Coupon.objects.create(code=PATH_EXAMPLES["code"], name="Welcome", quantity=100, percent_off=10)
+    thanks = Coupon.objects.create(code="THANKS", name="Thank you", quantity=1, issued=1, amount_off="5.00")
+    asked = Request.objects.create(
+        id=PATH_EXAMPLES["id"], code="THANKS", user=alice, queue="KAFKA", status="SUCCESS", finished_at=timezone.now()
+    )
+    IssuedCoupon.objects.create(coupon=thanks, user=alice, request=asked)
     Post.objects.create(id=PATH_EXAMPLES["id"], author=alice, title="Tea", body="It wants boiling water.")
     return alice

@@ -12,6 +12,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+import coupons.services
 import orders.models
 import orders.services
 import payments.services
@@ -19,17 +20,19 @@ import stock.services
 from accounts.models import User
 from analytics.models import Sales
 from config.admin import ShopAdmin
+from coupons.models import Coupon
 from outbox.admin import pages
 from outbox.admin.pages import LargeTableAdmin, ids_beginning_with
 from outbox.models import FailedMessage
 from payments.models import Entry, Wallet
 from stock.models import Movement, Product
 
-ACTS = ["orders_order_cancel", "stock_product_receive", "payments_wallet_deposit"]
+ACTS = ["orders_order_cancel", "stock_product_receive", "payments_wallet_deposit", "coupons_coupon_raise"]
 NEEDED = {
     "orders_order_cancel": ("view_order", "cancel_order"),
     "stock_product_receive": ("view_product", "receive_product"),
     "payments_wallet_deposit": ("view_wallet", "deposit_wallet"),
+    "coupons_coupon_raise": ("view_coupon", "raise_coupon"),
 }
 
 
@@ -42,6 +45,7 @@ def rows(customer):
         "orders_order_cancel": orders.services.place(customer_id=customer.id, items={"A1": 1}),
         "stock_product_receive": Product.objects.get(),
         "payments_wallet_deposit": Wallet.objects.get(),
+        "coupons_coupon_raise": coupons.services.create(code="TEN", name="Ten off", quantity=1),
     }
 
 
@@ -70,6 +74,7 @@ def done():
         orders.models.Order.objects.filter(status="CANCELLED").count(),
         Movement.objects.filter(kind="RECEIVED").count(),
         Entry.objects.count() - 1,
+        sum(Coupon.objects.values_list("version", flat=True)) - 1,
     )
 
 
@@ -125,8 +130,8 @@ def test_forms_that_are_shown_anew_are_each_done(somebody, rows, act):
     url = reverse(f"admin:{act}", args=[rows[act].pk])
     for _ in range(2):
         assert client.post(url, form_of(client, url)).status_code == 302
-    # An order can be cancelled only once.
-    assert sum(done()) == (1 if act == "orders_order_cancel" else 2)
+    # An order can be cancelled only once, and a quantity be raised to the same only once.
+    assert sum(done()) == (1 if act in ("orders_order_cancel", "coupons_coupon_raise") else 2)
 
 
 @pytest.mark.parametrize("act", ACTS)

@@ -19,12 +19,22 @@ WRITES = {
     "/api/v1/products/": {"sku": "A1", "name": "Lamp", "price": "12.50"},
     "/api/v1/products/A1/": {"name": "Lamp", "price": "12.50", "active": True},
     "/api/v1/products/A1/receipts/": {"quantity": 1},
-    "/api/v1/orders/": {"items": [LINE]},
+    "/api/v1/orders/": {"items": [LINE], "coupon_code": "TEN"},
     "/api/v1/orders/ORDER/cancel/": {},
     "/api/v1/wallet/deposits/": {"amount": "12.50", "username": "carol"},
     "/api/v1/notifications/read-all/": {},
     "/api/v1/users/carol/follow/": {},
     "/api/v1/posts/": {"title": "Tea", "body": "It wants boiling water."},
+    "/api/v1/coupons/": {
+        "code": "TEN",
+        "name": "Ten off",
+        "quantity": 1,
+        "starts_at": "2026-11-21T20:00:00Z",
+        "ends_at": "2026-11-22T20:00:00Z",
+        "percent_off": 10,
+        "minimum_total": "5.00",
+    },
+    "/api/v1/coupons/TEN/issue/": {},
 }
 PATCHED = {"/api/v1/users/me/", "/api/v1/products/A1/"}
 READS = [
@@ -36,6 +46,9 @@ READS = [
     "/api/v1/notifications/{}/read/",
     "/api/v1/users/{}/follow/",
     "/api/v1/posts/{}/",
+    "/api/v1/coupons/{}/",
+    "/api/v1/coupons/{}/issue/",
+    "/api/v1/coupon-requests/{}/",
 ]
 LISTS = {
     "/api/v1/products/": [],
@@ -43,6 +56,8 @@ LISTS = {
     "/api/v1/wallet/entries/": [],
     "/api/v1/notifications/": [],
     "/api/v1/posts/": ["author"],
+    "/api/v1/coupons/": [],
+    "/api/v1/my-coupons/": [],
 }
 HEADERS = ["Authorization", "Accept", "Idempotency-Key", "If-Match", "If-None-Match", "X-Forwarded-For", "traceparent"]
 

@@ -110,6 +110,12 @@ def test_names_every_call_of_the_contract(schema):
             "GET analytics/sales/",
             "GET analytics/funnel/",
             "GET analytics/products/",
+            "GET coupons/",
+            "POST coupons/",
+            "GET coupons/{code}/",
+            "POST coupons/{code}/issue/",
+            "GET coupon-requests/{id}/",
+            "GET my-coupons/",
         )
     }
 
@@ -167,6 +173,8 @@ def test_takes_a_key_with_every_creating_call(schema):
             "orders/",
             "wallet/deposits/",
             "posts/",
+            "coupons/",
+            "coupons/{code}/issue/",
         )
     }
 

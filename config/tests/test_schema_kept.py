@@ -18,14 +18,20 @@ from config.wsgi import application
 # Of any examples in each phase that makes them up.
 MAX_EXAMPLES = 10
 # Refusals for what only the shop knows, so that no document can foretell them.
-KNOWN_TO_THE_SHOP = {"duplicate_sku", "precondition_failed", "taken", "unknown_sku", "wrong_password"}
-# Fields that can be refused for it with the code "invalid": a weak password, nobody's name.
+KNOWN_TO_THE_SHOP = {
+    *("duplicate_code", "duplicate_request", "duplicate_sku", "precondition_failed", "taken"),
+    *("unknown_coupon", "unknown_sku", "wrong_password"),
+}
+# Fields that can be refused for it with the code "invalid": a weak password, nobody's name. And what the document does
+# not tell: what another field forbids.
 FIELDS_KNOWN_TO_THE_SHOP = {
     ("POST /api/v1/users/", "password"),
     ("POST /api/v1/users/me/password/", "new_password"),
     ("POST /api/v1/wallet/deposits/", "username"),
     # A time that is over before it begins, or of which there are too many hours.
     *((f"GET /api/v1/analytics/{path}/", name) for path in ("sales", "funnel", "products") for name in ("from", "to")),
+    ("POST /api/v1/coupons/", "amount_off"),
+    ("POST /api/v1/coupons/", "ends_at"),
 }
 
 CONFIG = schemathesis.Config.from_dict(

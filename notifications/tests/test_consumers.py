@@ -7,6 +7,7 @@ import pytest
 from uuid_utils.compat import uuid7
 
 from accounts.events import UserCreated
+from coupons.events import CouponIssued, CouponRejected
 from notifications.models import Notification
 from orders.events import OrderCancelled, OrderCompleted
 from outbox.registry import handlers_of
@@ -45,6 +46,14 @@ CASES = {
         lambda user: PaymentRefunded(**MONEY, customer_id=user.id),
         ("PAYMENT_REFUNDED", {"amount": "12.50", "currency": "USD"}, SUBJECT_ID),
     ),
+    "coupon.issued": (
+        lambda user: CouponIssued(code="TEN", name="Ten off", request_id=SUBJECT_ID, user_id=user.id),
+        ("COUPON_ISSUED", {"code": "TEN", "name": "Ten off"}, None),
+    ),
+    "coupon.rejected": (
+        lambda user: CouponRejected(code="TEN", request_id=SUBJECT_ID, user_id=user.id, reason="OUT_OF_STOCK"),
+        ("COUPON_REJECTED", {"code": "TEN", "reason": "OUT_OF_STOCK"}, None),
+    ),
 }
 
 
@@ -82,6 +91,11 @@ def test_tells_of_all_events_of_a_batch(chatting, staff, outbox):
     outbox.deliver("notifications", *events)
     assert Notification.objects.inbox(chatting.pk).count() == 3 * len(CASES)
     assert Notification.objects.inbox(staff.pk).count() == 3 * len(CASES)
+
+
+def test_does_not_tell_that_nothing_was_paid(chatting, outbox):
+    outbox.deliver("notifications", PaymentSucceeded(**{**MONEY, "amount": Decimal("0.00")}, customer_id=chatting.id))
+    assert not Notification.objects.exists()
 
 
 def test_hears_of_no_failed_payment_beside_the_cancelled_order():

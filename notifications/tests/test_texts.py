@@ -8,6 +8,7 @@ from babel.messages.extract import extract_from_file
 from babel.messages.mofile import read_mo
 from babel.messages.pofile import read_po
 
+from coupons.models import Request
 from notifications import texts
 from notifications.kinds import Kind
 from notifications.samples import CONTEXTS, SUBJECT_ID, sample_for_operators
@@ -26,7 +27,8 @@ def translations(suffix, read):
 
 def test_there_are_words_for_everything_that_is_told():
     assert TEXTS.keys() == CONTEXTS.keys() == set(Kind)
-    assert REASONS.keys() == set(Order.CancelReason)
+    assert REASONS[Kind.ORDER_CANCELLED].keys() == set(Order.CancelReason)
+    assert REASONS[Kind.COUPON_REJECTED].keys() == {*Request.Status} - {"QUEUED", "SUCCESS"}
 
 
 @pytest.mark.parametrize("kind", Kind)
@@ -41,13 +43,13 @@ def test_a_text_names_what_its_context_has_in_each_language(kind):
         assert bool(HANGUL.search(text.title)) == (language == "ko")
 
 
-@pytest.mark.parametrize("reason", REASONS)
-def test_a_reason_is_told_in_each_language(reason):
+@pytest.mark.parametrize(("kind", "reason"), [(kind, reason) for kind in REASONS for reason in REASONS[kind]])
+def test_a_reason_is_told_in_each_language(kind, reason):
     english, korean = (
-        write(Kind.ORDER_CANCELLED, {"reason": reason}, subject_id=None, language=language).body
+        write(kind, {**CONTEXTS[kind], "reason": reason}, subject_id=None, language=language).body
         for language in ("en", "ko")
     )
-    assert english == REASONS[reason]
+    assert english == REASONS[kind][reason]
     assert HANGUL.search(korean)
 
 

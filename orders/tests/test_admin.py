@@ -185,7 +185,7 @@ def test_an_orders_page_asks_the_database_as_often_for_much_as_for_little(
         failed(paid, offset)
         parked(paid, offset)
         Step.objects.create(order=paid, event_type="order.created", event_id=uuid7(), at=timezone.now())
-    with django_assert_max_num_queries(13):
+    with django_assert_max_num_queries(14):
         admin_client.get(url(paid))
 
 

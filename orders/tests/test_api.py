@@ -68,7 +68,8 @@ def test_places_an_order(api, customer, order, outbox):
         (items(("A1", 1), ("NOPE", 2)), "unknown_sku"),
         (items((" A1", 1)), "unknown_sku"),
         ({"items": [{"sku": "A1", "quantity": 1, "price": "0.01"}]}, "unknown_field"),
-        ({**items(("A1", 1)), "coupon_code": "WELCOME"}, "unknown_field"),
+        ({**items(("A1", 1)), "coupon_code": "WELCOME"}, "unknown_coupon"),
+        ({**items(("A1", 1)), "coupon_code": None}, "invalid"),
         ({**items(("A1", 0)), "coupon_code": "WELCOME"}, "invalid"),
     ],
 )

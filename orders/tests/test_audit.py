@@ -13,9 +13,12 @@ from django.db import InternalError, connection
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
+import coupons.services
 import payments.services
 import stock.services
+from coupons.models import Coupon, IssuedCoupon, Request
 from orders import audit, services
+from orders.events import OrderCancelled
 from orders.models import Line, Order
 from outbox.models import OutboxEvent
 from payments.models import Entry, Payment, Wallet
@@ -91,6 +94,12 @@ def forget_receipt(order):
         Movement.objects.filter(product="A1", kind="RECEIVED").delete()
 
 
+def issue(user):
+    """Let a user have the coupon TEN, by a request that succeeded."""
+    asked = Request.objects.create(code="TEN", user=user, queue="KAFKA", status="SUCCESS", finished_at=timezone.now())
+    IssuedCoupon.objects.create(coupon_id="TEN", user=user, request=asked)
+
+
 def forget_movement(kind):
     def forget(order):
         with pgtrigger.ignore():
@@ -133,6 +142,8 @@ LEDGER = "a reservation's movements tell what became of it"
 ENTRIES = "captured - refunded = the order's entries if its wallet pays"
 PAYMENT = "a payment is of its order's total, currency and customer"
 LINES = "stock is taken for every line of an order, or for none"
+SUM = "an order's lines come to its total and discount"
+DISCOUNT = "a discount is what the coupon takes off that is spent on the order"
 NOBODY = "money and stock are taken for orders that there are"
 
 
@@ -153,9 +164,10 @@ NOBODY = "money and stock are taken for orders that there are"
         (forget_payment, {ENTRIES, MONEY}),
         (lose_money, {MONEY, PAYMENT}),
         (lambda order: Order.objects.filter(pk=order.id).update(currency="EUR"), {PAYMENT}),
-        (lambda order: Order.objects.filter(pk=order.id).update(total=1), {MONEY, PAYMENT}),
-        (lambda order: Line.objects.filter(order=order, sku="A1").update(quantity=1), {GOODS, LINES}),
-        (lambda order: Line.objects.filter(order=order, sku="A1").delete(), {GOODS, LINES}),
+        (lambda order: Order.objects.filter(pk=order.id).update(total=1), {MONEY, PAYMENT, SUM}),
+        (lambda order: Line.objects.filter(order=order, sku="A1").update(quantity=1), {GOODS, LINES, SUM}),
+        (lambda order: Line.objects.filter(order=order, sku="A1").delete(), {GOODS, LINES, SUM}),
+        (lambda order: Order.objects.filter(pk=order.id).update(total=20, discount=1), {MONEY, PAYMENT, SUM, DISCOUNT}),
         (forget_sale, {GOODS}),
         (cancel_unheard, {MONEY, GOODS}),
         (take_for_nobody, {NOBODY}),
@@ -169,6 +181,65 @@ def test_names_what_is_off(shop, spoil, expected):
     assert failed
     for check in expected:
         assert f"{check}: " in printed
+
+
+@pytest.fixture
+def with_coupon(shop, customer, outbox):
+    """An order on which a coupon is spent, long ago."""
+    coupons.services.create(code="TEN", name="Ten off", quantity=2, percent_off=10)
+    coupons.services.ask(user_id=customer.pk, code="TEN")
+    payments.services.deposit(user_id=customer.pk, amount=Decimal("20.00"))
+    outbox.run_to_rest()
+    order = services.place(customer_id=customer.pk, items={"A1": 1}, coupon_code="TEN")
+    outbox.run_to_rest()
+    Order.objects.filter(pk=order.pk).update(updated_at=LONG_AGO)
+    return order
+
+
+COUNT = "a coupon's count = those that are issued"
+REQUEST = "a request succeeded if it has its coupon"
+THEIRS = "a coupon is spent on its user's order"
+GIVEN_BACK = "a coupon is given back when its order is cancelled"
+
+
+def fail_request(order):
+    with pgtrigger.ignore():
+        Request.objects.update(status="OUT_OF_STOCK")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        (lambda order: Coupon.objects.update(issued=0), {COUNT}),
+        (lambda order: Coupon.objects.update(percent_off=20), {DISCOUNT}),
+        (lambda order: IssuedCoupon.objects.update(spent_on=None, spent_at=None), {DISCOUNT}),
+        (lambda order: IssuedCoupon.objects.update(spent_on=uuid7()), {DISCOUNT, THEIRS}),
+        (lambda order: IssuedCoupon.objects.all().delete(), {COUNT, REQUEST, DISCOUNT}),
+        (fail_request, {REQUEST}),
+        (lambda order: Request.objects.update(code="OTHER"), {REQUEST}),
+    ],
+)
+def test_names_what_is_off_about_coupons(with_coupon, spoil, expected):
+    assert checks_that_fail() == set()
+    spoil(with_coupon)
+    assert checks_that_fail() == expected
+
+
+def test_a_coupon_of_a_cancelled_order_is_in_flight_until_the_grace_is_over(with_coupon, outbox):
+    services.cancel(order_id=with_coupon.pk)
+    outbox.run_to_rest(groups=["stock", "payments", "orders"])
+    assert run() == (False, f"in flight: 1 × {GIVEN_BACK}\nAll {len(audit.CHECKS)} checks hold; 1 in flight.\n")
+    assert run("--strict")[0]
+    Order.objects.filter(pk=with_coupon.pk).update(updated_at=LONG_AGO)
+    assert checks_that_fail() == {GIVEN_BACK}
+    outbox.deliver("coupons", outbox.published(OrderCancelled, order_id=with_coupon.pk))
+    assert checks_that_fail() == set()
+
+
+def test_a_coupon_that_is_spent_on_somebody_elses_order_is_off(with_coupon, staff):
+    IssuedCoupon.objects.update(user=staff)
+    Request.objects.update(user=staff)
+    assert checks_that_fail() == {THEIRS}
 
 
 def test_tells_of_what_what_was_expected_and_what_there_is(shop):
@@ -258,13 +329,16 @@ def test_an_event_that_waits_too_long_in_the_outbox_is_off(order):
 @pytest.fixture
 def unchecked(shop):
     """The tables as they would be without their constraints."""
-    checked = [(model, constraint) for model in (Level, Wallet) for constraint in model._meta.constraints]
+    models = (Level, Wallet, Coupon, IssuedCoupon)
+    checked = [(model, constraint) for model in models for constraint in model._meta.constraints]
     with connection.schema_editor() as editor:
         for model, constraint in checked:
             editor.remove_constraint(model, constraint)
     yield
     Level.objects.update(on_hand=0, reserved=0)
     Wallet.objects.update(balance=0)
+    IssuedCoupon.objects.all().delete()
+    Coupon.objects.all().delete()
     with connection.schema_editor() as editor:
         for model, constraint in checked:
             editor.add_constraint(model, constraint)
@@ -279,6 +353,20 @@ def test_stock_below_zero_is_off(unchecked, values):
 def test_a_balance_below_zero_is_off(unchecked):
     Wallet.objects.update(balance=-1)
     assert "a balance is never below zero" in checks_that_fail()
+
+
+def test_more_coupons_than_there_are_are_off(unchecked, customer, staff):
+    Coupon.objects.create(code="TEN", name="Ten off", quantity=1, issued=2)
+    for user in (customer, staff):
+        issue(user)
+    assert checks_that_fail() == {"no more of a coupon are issued than there are"}
+
+
+def test_a_coupon_that_a_user_has_twice_is_off(unchecked, customer):
+    Coupon.objects.create(code="TEN", name="Ten off", quantity=2, issued=2)
+    for _ in range(2):
+        issue(customer)
+    assert checks_that_fail() == {"a user has a coupon once"}
 
 
 def test_prints_json_for_programs(shop):
@@ -315,7 +403,8 @@ def act(chance, customer):
     match chance.randrange(6):
         case 0 | 1 | 2:
             items = {sku: chance.randint(1, 3) for sku in chance.sample(["A1", "B2"], chance.randint(1, 2))}
-            services.place(customer_id=customer.id, items=items)
+            is_unspent = IssuedCoupon.objects.filter(spent_on=None).exists()
+            services.place(customer_id=customer.id, items=items, coupon_code="TEN" if is_unspent else None)
         case 3:
             payments.services.deposit(user_id=customer.id, amount=Decimal(chance.randint(1, 40)))
         case 4:
@@ -330,6 +419,8 @@ def act(chance, customer):
 @pytest.mark.parametrize("seed", range(10))
 def test_all_holds_whatever_comes_twice_and_in_whichever_order(order, customer, outbox, seed):
     chance = Random(seed)
+    coupons.services.create(code="TEN", name="Ten off", quantity=1, percent_off=chance.choice([10, 100]))
+    coupons.services.ask(user_id=customer.pk, code="TEN")
     for _ in range(10):
         for _ in range(chance.randint(1, 6)):
             act(chance, customer)

@@ -7,6 +7,7 @@ from django.contrib.auth import authenticate
 from django.core.management import CommandError, call_command
 
 from accounts.models import User
+from coupons.models import Coupon
 from stock.models import Product
 
 pytestmark = pytest.mark.django_db
@@ -35,6 +36,12 @@ def test_adds_users_who_can_log_in_and_products_with_stock():
     assert User.objects.get(username="admin").is_superuser
     available = {product.sku: product.available for product in Product.objects.with_levels()}
     assert available == {**{f"A{number:03}": 100_000 for number in range(1, 11)}, "RARE1": 10}
+
+
+def test_adds_a_coupon():
+    seed("--force")
+    coupon = Coupon.objects.get()
+    assert (coupon.code, coupon.quantity, coupon.percent_off) == ("WELCOME", 100, 10)
 
 
 def test_adds_nothing_the_second_time(rows):

@@ -87,7 +87,7 @@ class FailedMessageAdmin(ReadOnlyAdmin):
                     "place",
                     "readable_key",
                     ("attempts", "next_retry_at"),
-                    ("created_at", "processed_at"),
+                    ("created_at", "processed_at", "given_up_at"),
                     "reason",
                 ]
             },

@@ -32,7 +32,7 @@ class Consumer:
     def __init__(self, group: str, *, stop: Stop, batch_size: int = BATCH_SIZE, until_idle: bool = False) -> None:
         """Raise LookupError where no handler names the group."""
         self._group, self._stop, self._until_idle = group, stop, until_idle
-        self.health = Health()
+        self._health = Health()
         self._member = Member(group, batch_size=batch_size, until_idle=until_idle)
         self._applier = Applier(group, pause=self._pause)
         self._database = OutageLog(logger, "PostgreSQL")
@@ -52,7 +52,7 @@ class Consumer:
         """
         self._member.join()
         try:
-            with beating(self.health.beat):
+            with beating(self._health.beat):
                 self._work()
         finally:
             self._member.leave()
@@ -60,13 +60,17 @@ class Consumer:
 
     def _work(self) -> None:
         while not self._stop.requested:
-            self.health.beat()
+            self._health.beat()
             self._look_after()
             self._member.receive()
             if self._member.in_hand:
                 self._apply()
             elif self._until_idle and self._is_idle():
                 break
+
+    def hung(self) -> str | None:
+        """Return what is wrong, or None while the loop turns. For any thread."""
+        return self._health.hung()
 
     def not_ready(self) -> str | None:
         """Return why nothing can be applied, or None. For any thread."""
@@ -162,7 +166,7 @@ class Consumer:
 
     def _pause(self, seconds: float) -> None:
         """Block between two tries of a record, of which a batch may hold many: a stop does not wait for them all."""
-        self.health.beat()
+        self._health.beat()
         self._stop.wait(seconds)
         if self._stop.requested:
             raise Stopping
@@ -176,7 +180,7 @@ class Consumer:
                 if isinstance(reason, Outage):
                     self._database.trouble(reason)
                 self._member.rest(LOOK_SECONDS)
-                self.health.beat()
+                self._health.beat()
                 if self._look() and self._halted_at is None:
                     break
         if isinstance(reason, Halted) and not self._stop.requested:

@@ -4,20 +4,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError
 from django.db.models import QuerySet
 from django.utils import timezone
 from psycopg import errors
 
+from outbox import transactions
 from outbox.consuming import group_state, inbox, parking
 from outbox.consuming.applying import handle
-from outbox.database import is_outage, is_repeatable
 from outbox.events import Unreadable
+from outbox.letters import giving_up
 from outbox.letters.dead_letters import Failure, bury, decode_headers
 from outbox.models import FailedMessage, OutboxEvent, ParkedEvent
 from outbox.record import Reading, Record, read
 from outbox.registry import RELAY, Handler, handlers_of
-from outbox.transactions import NotApplied, check_deferred_constraints, database
+from outbox.transactions import database
 
 # How long a letter is waited for that another one works on: a consumer with its key in a batch, or another retry.
 LOCK_SECONDS = 3.0
@@ -119,18 +120,14 @@ def attempt(group: str, readings: Sequence[Reading]) -> Exception | None:
     for reading in readings:
         if reading.unreadable:
             return reading.unreadable
-    try:
-        with transaction.atomic(using=database().alias):
-            events = [reading for reading in readings if reading.event]
-            handle(group, inbox.remember(group, events, of_letters=True))
-            check_deferred_constraints()
-    except NotApplied:
-        raise
-    except Exception as error:
-        if is_outage(error) or is_repeatable(error):
-            raise
-        return error
-    return None
+    events = [reading for reading in readings if reading.event]
+    return transactions.attempt(lambda: handle(group, inbox.remember(group, events, of_letters=True)))
+
+
+def give_up(letter: FailedMessage) -> None:
+    """Tell that the event of a letter is given up, unless that was told before. The caller saves the letter."""
+    if letter.given_up_at is None and giving_up.tell(letter.consumer_group, reading_of(letter)):
+        letter.given_up_at = timezone.now()
 
 
 def close(locked: Locked, status: FailedMessage.Status) -> int:

@@ -11,10 +11,12 @@ from typing import NamedTuple
 from uuid import UUID
 
 from django.db import connections, router, transaction
+from django.utils import timezone
 
 from outbox import conf, publishing
 from outbox.events import Unreadable
 from outbox.kafka import dead_letter_topic, topic_name
+from outbox.letters import giving_up
 from outbox.letters.fingerprint import fingerprint
 from outbox.models import FailedMessage
 from outbox.publishing import OutboxRow
@@ -55,7 +57,7 @@ class Failure:
 
 
 class Letter(NamedTuple):
-    """A row of failed_messages to be written, in the order of the columns of INSERT."""
+    """A row of failed_messages to be written, in the order of the columns of INSERT, and what its record is."""
 
     topic: str
     partition: int
@@ -70,6 +72,11 @@ class Letter(NamedTuple):
     fingerprint: str
     parks: bool
     status: str
+    reading: Reading
+
+    @property
+    def place(self) -> tuple[str, int, int]:
+        return self.topic, self.partition, self.offset
 
 
 def encode_headers(headers: Headers | None) -> list[list[object]]:
@@ -120,17 +127,29 @@ def bury(group: str, failures: Sequence[Failure]) -> int:
 def write_letters(group: str, letters: Sequence[Letter]) -> set[tuple[str, int, int]]:
     """Write rows of failed_messages and return the places of those that were not there yet. Each is logged.
 
-    Where no automatic retries are wanted, all wait for a person at once.
+    Where no automatic retries are wanted, all wait for a person at once, and their events are given up.
     """
     if not conf.get("RETRY_LIMIT"):
         letters = [letter._replace(status=FailedMessage.Status.FAILED.value) for letter in letters]
-    columns = [list(column) for column in zip(*letters, strict=True)]
+    columns = [list(column) for column in zip(*(letter[:-1] for letter in letters), strict=True)]
     with connections[(alias := router.db_for_write(FailedMessage))].cursor() as cursor:
         cursor.execute(INSERT, [group, conf.get("RETRY_SECONDS"), *columns])
         written = set(cursor.fetchall())
-    new = [letter for letter in letters if (letter.topic, letter.partition, letter.offset) in written]
-    transaction.on_commit(partial(_log, group, new), using=alias)
+    new: dict[tuple[str, int, int], Letter] = {}
+    for letter in letters:
+        if letter.place in written:
+            new.setdefault(letter.place, letter)
+    for letter in new.values():
+        if letter.status == FailedMessage.Status.FAILED:
+            _give_up(group, letter)
+    transaction.on_commit(partial(_log, group, list(new.values())), using=alias)
     return written
+
+
+def _give_up(group: str, letter: Letter) -> None:
+    if giving_up.tell(group, letter.reading):
+        place = {"topic": letter.topic, "partition": letter.partition, "offset": letter.offset}
+        FailedMessage.objects.filter(consumer_group=group, **place).update(given_up_at=timezone.now())
 
 
 def _log(group: str, letters: Sequence[Letter]) -> None:
@@ -166,6 +185,7 @@ def _letter(group: str, failure: Failure) -> Letter:
         fingerprint(group, event_type, error_class, message_of(failure.error)),
         failure.parks,
         failure.status.value,
+        reading,
     )
 
 

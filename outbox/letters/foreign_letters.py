@@ -139,6 +139,7 @@ def letter_of(group: str, record: Record) -> Letter:
         fingerprint=fingerprint(group, event_type, error_class, message or storable(unreadable)),
         parks=False,
         status=FailedMessage.Status.FAILED if unreadable else FailedMessage.Status.PENDING,
+        reading=reading,
     )
 
 

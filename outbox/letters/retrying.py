@@ -23,6 +23,7 @@ from outbox.letters.closing import (
     Status,
     attempt_letter,
     close,
+    give_up,
     lock,
     open_letter,
     reading_of,
@@ -175,6 +176,7 @@ def _note_failure(letter: FailedMessage, error: Exception, automatic: bool) -> N
         letter.attempts += 1
         if letter.attempts >= conf.get("RETRY_LIMIT"):
             letter.status, letter.next_retry_at = Status.FAILED, None
+            give_up(letter)
         else:
             letter.next_retry_at = timezone.now() + timedelta(seconds=conf.get("RETRY_SECONDS"))
     letter.save()
@@ -195,6 +197,7 @@ def discard(letter_id: int, *, reason: str) -> int:
         letter = locked.letter
         if letter.event_id is not None and letter.consumer_group != RELAY:
             inbox.remember_letter(letter)
+        give_up(letter)
         letter.reason = storable(reason.strip())
         return close(locked, Status.DISCARDED)
 

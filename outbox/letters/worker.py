@@ -55,7 +55,7 @@ class DeadLetterWorker:
     def __init__(self, *, stop: Stop, until_idle: bool = False) -> None:
         """Raise LookupError where a topic of another system is for a group that no handler names."""
         self._stop, self._until_idle = stop, until_idle
-        self.health = Health()
+        self._health = Health()
         self._groups: dict[str, str] = conf.get("FOREIGN_DEAD_LETTER_TOPICS")
         for group in self._groups.values():
             handlers_of(group)
@@ -73,7 +73,7 @@ class DeadLetterWorker:
         if self._member:
             self._member.join()
         try:
-            with beating(self.health.beat):
+            with beating(self._health.beat):
                 self._work()
         finally:
             if self._member:
@@ -82,7 +82,7 @@ class DeadLetterWorker:
 
     def _work(self) -> None:
         while not self._stop.requested:
-            self.health.beat()
+            self._health.beat()
             try:
                 close_old_connections()
                 busy = self._retry_due() | self._take_in()
@@ -94,6 +94,10 @@ class DeadLetterWorker:
                 break
             if not busy:
                 self._stop.wait(POLL_SECONDS)
+
+    def hung(self) -> str | None:
+        """Return what is wrong, or None while the loop turns. For any thread."""
+        return self._health.hung()
 
     def not_ready(self) -> str | None:
         """Return why not all that it does can be done now, or None. For any thread."""
@@ -111,7 +115,7 @@ class DeadLetterWorker:
             letter_id = next_due(passed)
             if letter_id is None:
                 break
-            self.health.beat()
+            self._health.beat()
             try:
                 retry(letter_id, automatic=True)
                 busy = True

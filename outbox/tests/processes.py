@@ -15,7 +15,7 @@ from django.db import connection
 CALL = """
 import sys, django
 django.setup()
-import outbox.tests.sample, outbox.tests.shown
+import outbox.tests.paired, outbox.tests.sample, outbox.tests.shown
 from django.core.management import call_command
 call_command(*sys.argv[1:])
 """

@@ -75,6 +75,24 @@ class TestCapture:
         assert Payment.objects.get(pk=order_id).status == Payment.Status.FAILED
         outbox.published(PaymentFailed, order_id=order_id, amount=Decimal("100.01"), reason="insufficient_funds")
 
+    def test_of_nothing_succeeds_without_a_wallet_and_an_entry(self, customer, outbox):
+        order_id = capture(customer, "0.00")
+        payment = Payment.objects.get(pk=order_id)
+        assert (payment.status, payment.provider, payment.due_at) == (Payment.Status.SUCCEEDED, "", None)
+        told = PaymentSucceeded(order_id=order_id, customer_id=customer.id, amount=Decimal("0.00"), currency="USD")
+        assert outbox.events == [told]
+        refund(customer, order_id)
+        assert Payment.objects.get(pk=order_id).status == Payment.Status.REFUNDED
+        assert outbox.events == [told]
+        assert not Entry.objects.exists()
+
+    def test_of_nothing_beside_others_takes_what_they_ask_for(self, rich, outbox):
+        requests = [CaptureRequest(uuid7(), rich.id, Decimal(amount), "USD") for amount in ("0.00", "30.00", "0.00")]
+        services.capture(requests=requests)
+        services.refund(requests=[RefundRequest(request.order_id, rich.id, "USD") for request in requests])
+        assert balance(rich) == Decimal("100.00")
+        assert outbox.types == [*["payment.succeeded"] * 3, "payment.refunded"]
+
     def test_takes_the_last_cent(self, rich):
         capture(rich, "100.00")
         assert balance(rich) == 0

@@ -50,6 +50,16 @@ def deliver(outbox):
     return partial(outbox.deliver, "payments")
 
 
+def test_a_bank_is_not_asked_for_nothing(bank, customer, deliver, outbox):
+    told = events_of(customer, "0.00")
+    deliver(told.reserved)
+    assert outbox.types == ["payment.succeeded"]
+    deliver(told.cancelled)
+    assert status(told) == "REFUNDED"
+    assert settling.settle_due() == 0
+    assert bank.asked == []
+
+
 def payment_of(told):
     return Payment.objects.get(pk=told.order_id)
 

@@ -1,4 +1,4 @@
-"""Say whether stock, money and orders agree: manage.py audit"""
+"""Say whether stock, money, coupons and orders agree: manage.py audit"""
 
 import json
 from argparse import ArgumentParser
@@ -14,7 +14,7 @@ from orders import audit
 
 
 class Command(BaseCommand):
-    help = "Check stock, money, orders and the outbox by one snapshot; exit 1 when something is off."
+    help = "Check stock, money, coupons, orders and the outbox by one snapshot; exit 1 when something is off."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(

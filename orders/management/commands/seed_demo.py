@@ -1,6 +1,6 @@
 """Fill an empty installation with what the demo needs: manage.py seed_demo
 
-Declared exception: the command calls the services of accounts and stock, since the demo spans them.
+Declared exception: the command calls the services of accounts, coupons and stock, since the demo spans them.
 """
 
 from argparse import ArgumentParser
@@ -13,6 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
 import accounts.services
+import coupons.services
 import stock.services
 
 PASSWORD = "orderbox-demo"
@@ -34,7 +35,7 @@ PRODUCTS = {
 
 
 class Command(BaseCommand):
-    help = "Add the demo's users and products, unless they are there. Only for demos: the passwords are public."
+    help = "Add the demo's users, products and coupon, unless they are there. Only for demos: the passwords are public."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--force", action="store_true", help="yes, this is a demo, though not of make run")
@@ -47,6 +48,7 @@ class Command(BaseCommand):
             self.add_user(username)
         for sku, (name, price, units) in PRODUCTS.items():
             self.add_product(sku, name, Decimal(price), units)
+        self.add_coupon()
 
     def add_user(self, username: str) -> None:
         if get_user_model().objects.filter(username__iexact=username).exists():
@@ -64,3 +66,10 @@ class Command(BaseCommand):
             return
         stock.services.receive(sku=sku, quantity=units)
         self.stdout.write(f"Added {units:,} of {sku} {name}.")
+
+    def add_coupon(self) -> None:
+        try:
+            coupons.services.create(code="WELCOME", name="Welcome", quantity=100, percent_off=10)
+        except coupons.services.DuplicateCode:
+            return
+        self.stdout.write("Added 100 of the coupon WELCOME.")

@@ -11,11 +11,12 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from outbox.consuming import group_state
 from outbox.consuming.applying import Halted
+from outbox.consuming.beside import Both, Worker
 from outbox.consuming.children import PARENT_DEADLINE_SECONDS, Children, reporting
 from outbox.consuming.consumer import BATCH_SIZE, Consumer
 from outbox.letters.worker import DeadLetterWorker
 from outbox.management.trouble import told_in_a_line
-from outbox.registry import DEAD_LETTERS, groups, handlers_of
+from outbox.registry import DEAD_LETTERS, group_of, groups, handlers_of
 from outbox.watching.gauges import Gauges
 from outbox.watching.health import Collector, add_health_argument, process_metrics, serve
 from outbox.worker import Stop, settle, stop_on_signals
@@ -72,13 +73,13 @@ class Command(BaseCommand):
         with stop_on_signals() as stop, Gauges(group=_with_lag(group)) as gauges:
             worker = self._worker(group, stop, **options)
             metrics: list[Collector] = [process_metrics(), gauges]
-            with serve(health_port, hung=worker.health.hung, not_ready=worker.not_ready, metrics=metrics):
+            with serve(health_port, hung=worker.hung, not_ready=worker.not_ready, metrics=metrics):
                 self._run(worker)
 
     def _run_child(self, group: str, child: int, **options: Any) -> None:
         with stop_on_signals() as stop:
             worker = self._worker(group, stop, **options)
-            with reporting(child, hung=worker.health.hung, not_ready=worker.not_ready):
+            with reporting(child, hung=worker.hung, not_ready=worker.not_ready):
                 self._run(worker)
 
     def _run_parent(
@@ -100,17 +101,17 @@ class Command(BaseCommand):
         if failed and not stop.requested:
             raise CommandError(f"{failed} of {processes} processes failed")
 
-    def _worker(
-        self, group: str, stop: Stop, *, batch_size: int, until_idle: bool, **options: Any
-    ) -> Consumer | DeadLetterWorker:
+    def _worker(self, group: str, stop: Stop, *, batch_size: int, until_idle: bool, **options: Any) -> Worker:
         if group == DEAD_LETTERS:
             try:
                 return DeadLetterWorker(stop=stop, until_idle=until_idle)
             except LookupError as error:
                 raise CommandError(f'OUTBOX["FOREIGN_DEAD_LETTER_TOPICS"]: {error.args[0]}') from error
-        return Consumer(group, stop=stop, batch_size=batch_size, until_idle=until_idle)
+        consumer = Consumer(group, stop=stop, batch_size=batch_size, until_idle=until_idle)
+        beside = group_of(group).beside
+        return Both(consumer, beside(stop=stop, until_idle=until_idle), stop=stop) if beside else consumer
 
-    def _run(self, worker: Consumer | DeadLetterWorker) -> None:
+    def _run(self, worker: Worker) -> None:
         settle()
         try:
             worker.run()
