@@ -144,8 +144,38 @@ class CouponAdmin(ShopAdmin):
         return False
 
 
+def decide(request: HttpRequest, asked: Request) -> str:
+    services.decide(request_ids=[asked.pk])
+    asked.refresh_from_db()
+    return f"Decided: {asked.get_status_display()}."
+
+
+def give_up(request: HttpRequest, asked: Request) -> str:
+    services.give_up(request_ids=[asked.pk])
+    asked.refresh_from_db()
+    return f"Given up: {asked.get_status_display()}."
+
+
 @admin.register(Request)
 class RequestAdmin(ReadOnly, ShopAdmin):
+    acts = [
+        Act(
+            "decide",
+            "Decide now",
+            "coupons.decide_request",
+            decide,
+            hint="After all, or before those in front of it: by what there is now. It cannot be undone.",
+            offered=lambda asked: asked.status in (Request.Status.QUEUED, Request.Status.SYSTEM_ERROR),
+        ),
+        Act(
+            "give_up",
+            "Give up",
+            "coupons.decide_request",
+            give_up,
+            hint="For one whose event or entry is lost: the user is told that it failed, and may ask again.",
+            offered=lambda asked: asked.status == Request.Status.QUEUED,
+        ),
+    ]
     list_display = fields = ("id", "code", "user", "queue", "status", "stream_id", "created_at", "finished_at")
     list_filter = ["status", "queue", "created_at"]
     list_select_related = ["user"]

@@ -158,6 +158,10 @@ class Coupon(models.Model):
         return min(self.amount_off or Decimal("0.00"), total)
 
 
+# To how many places in a queue its requests are told which is theirs: each time, those before them are counted.
+POSITION_LIMIT = 1_000
+
+
 class RequestQuerySet(models.QuerySet["Request"]):
     def of(self, user_id: UUID) -> "RequestQuerySet":
         """Keep a user's own."""
@@ -173,9 +177,14 @@ class RequestQuerySet(models.QuerySet["Request"]):
         # In no order, which would let PostgreSQL look for it among all there are, the newest first.
         return next(iter(pending.order_by().only("code", "user_id")[:1]), None)
 
-    def ahead_of(self, request: "Request") -> int:
-        """Return how many requests for the same coupon wait in the same queue since before this one."""
-        return self.queued().filter(code=request.code, queue=request.queue, pk__lt=request.pk).count()
+    def position_of(self, request: "Request") -> int | None:
+        """Return about which place a request has in its queue, from 1 on. None: it is too far behind to be counted.
+
+        Rows are counted, by when they were made: the queue's own order may be a little another.
+        """
+        ahead = self.queued().filter(code=request.code, queue=request.queue, pk__lt=request.pk)
+        place = ahead.order_by("pk")[:POSITION_LIMIT].count() + 1
+        return place if place <= POSITION_LIMIT else None
 
     def by_outcome(self) -> dict["Request.Status", int]:
         """Return how many there are of each status that occurs, in the order in which the statuses are declared."""
@@ -263,6 +272,7 @@ class Request(models.Model):
 
     class Meta:
         ordering = ["-id"]
+        permissions = [("decide_request", "Can decide requests for coupons, and give them up")]
         indexes = [
             models.Index(fields=["queue", "code", "id"], condition=models.Q(status="QUEUED"), name="request_queued"),
             models.Index(fields=["code", "status"], name="request_by_outcome"),

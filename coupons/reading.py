@@ -22,8 +22,9 @@ from prometheus_client import Histogram
 
 from coupons import services
 from coupons.models import Request
-from coupons.stream import BATCH_SIZE, Entry, StreamLost, Streams
-from outbox.consuming.applying import PAUSES, Stopping
+from coupons.stream import BATCH_SIZE, GROUP, Entry, StreamLost, Streams
+from outbox.consuming import group_state
+from outbox.consuming.applying import PAUSES, Halted, Stopping
 from outbox.database import is_outage
 from outbox.transactions import NotApplied, Outage, transact
 from outbox.watching.health import Health
@@ -94,7 +95,10 @@ class StreamReader:
     def run(self) -> None:
         """Decide until stopped, or with `until_idle` until no request waits in Redis. Blocks.
 
-        Trouble of PostgreSQL and Redis is waited out, and burns no try.
+        Trouble of PostgreSQL and Redis is waited out, and burns no try; so is a halt of the group.
+
+        Raises:
+            Halted: the group is halted, and with `until_idle` that is not waited out.
         """
         try:
             while not self._stop.requested:
@@ -125,6 +129,13 @@ class StreamReader:
             return False
         except (NotOurs, StreamLost):
             self._unsettle()
+            return False
+        except Halted:
+            # The consumer beside says so. What was read stays in hand.
+            if self._until_idle:
+                raise
+            self._unsettle()
+            self._stop.wait(LOOK_SECONDS)
             return False
         except redis.RedisError as error:
             self._wait_out(self._redis, error)
@@ -184,7 +195,11 @@ class StreamReader:
         self._waiting = Request.objects.codes_in_stream()
         for code in [code for code, stream in self._ours.items() if self._is_over(code, stream)]:
             self._let_go(code)
-        return self._take(self._waiting | self._opened())
+        taken = self._take(self._waiting | self._opened())
+        if taken == TAKE:
+            # There may be more that nobody reads.
+            self._looked_at = 0.0
+        return taken
 
     def _is_over(self, code: str, stream: Stream) -> bool:
         return code not in self._waiting and time.monotonic() > stream.busy_at + KEEP_SECONDS
@@ -295,16 +310,21 @@ class StreamReader:
 
     def _decide_once(self, code: str, batch: Batch) -> None:
         """Decide in the open transaction what waits: not what was answered before a crash that left its entry."""
+        failures = _go_on(group_state.hold(GROUP))
         self._check_that_it_is_ours()
         waiting = Request.objects.in_stream(code).among(dict(batch))
         services.decide(request_ids=[pk for pk, _ in batch if pk in waiting], stream_ids=dict(batch))
+        if waiting and failures:
+            group_state.clear_failures(GROUP)
 
     def _give_up(self, code: str, batch: Batch, error: Exception) -> None:
         request_ids = [request_id for request_id, _ in batch]
 
         def give_up() -> None:
+            _go_on(group_state.hold_failures(GROUP))
             self._check_that_it_is_ours()
             services.give_up(request_ids=request_ids)
+            group_state.count_failure(GROUP)
 
         try:
             transact(give_up)
@@ -326,3 +346,14 @@ class StreamReader:
     def _check_that_it_is_ours(self) -> None:
         if connection.connection is not self._session:
             raise NotOurs("the session that held the locks is gone")
+
+
+def _go_on(state: group_state.GroupState) -> int:
+    """Return how many failures in a row the group has had, unless it is halted.
+
+    Raises:
+        Halted: it is.
+    """
+    if state.halted_at:
+        raise Halted(f"{GROUP} is halted since {state.halted_at}")
+    return state.failures_in_a_row

@@ -90,7 +90,9 @@ class CouponRequestAccepted(serializers.ModelSerializer[Request]):
 class CouponRequestOut(serializers.ModelSerializer[Request]):
     request_id = serializers.UUIDField(source="id", read_only=True)
     position = serializers.IntegerField(
-        required=False, min_value=1, help_text="The place in the queue, there only while the request is in it."
+        required=False,
+        min_value=1,
+        help_text="About the place in the queue, while the request is in it, and among its first thousand.",
     )
 
     class Meta:

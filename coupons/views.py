@@ -84,7 +84,8 @@ class OneRequest(APIView):
         asked = get_object_or_404(models.Request.objects.of(user_id(request)), pk=pk)
         shown = dict(serializers.CouponRequestOut(asked).data)
         if asked.status == models.Request.Status.QUEUED:
-            shown["position"] = models.Request.objects.ahead_of(asked) + 1
+            position = models.Request.objects.position_of(asked)
+            shown |= {"position": position} if position else {}
         return Response(shown)
 
 

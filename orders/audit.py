@@ -215,6 +215,10 @@ CHECKS = {
         FULL JOIN coupons_issuedcoupon issued ON issued.request_id = request.id
         WHERE (request.code, request.user_id) IS DISTINCT FROM (issued.coupon_id, issued.user_id)
     """,
+    # Where the queue is long, or nobody reads it, later.
+    "a request for a coupon is answered": """
+        SELECT id, 'answered', status, created_at FROM coupons_request WHERE status = 'QUEUED'
+    """,
     "one coupon is spent on an order": """
         SELECT spent_on, 1, COUNT(*), NULL
         FROM coupons_issuedcoupon

@@ -91,6 +91,13 @@ def test_passes_only_variables_that_the_settings_read():
         assert service["environment"].keys() - NOT_OURS_TO_READ <= variables().keys(), name
 
 
+def test_passes_all_that_the_settings_read_but_what_it_says_itself_and_what_is_of_other_places():
+    passed = set.intersection(*(set(service["environment"]) for service in OURS.values()))
+    # Where Kafka and its copies are, and the demo, are others' to say.
+    elsewhere = {"DEBUG", "DEMO", "ENV_FILE", "KAFKA_REPLICATION_FACTOR", "KAFKA_SECURITY"}
+    assert variables().keys() - passed == elsewhere
+
+
 def test_all_of_our_services_have_the_same_environment():
     environments = [service["environment"] for service in OURS.values()]
     assert all(environment == environments[0] for environment in environments)

@@ -156,6 +156,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "ordering": ["-id"],
+                "permissions": [("decide_request", "Can decide requests for coupons, and give them up")],
             },
         ),
         migrations.CreateModel(

@@ -172,3 +172,36 @@ def test_a_list_of_many_asks_the_database_as_often_as_one_of_few(
         services.create(code=f"C{number}", name="Many", quantity=1)
     with django_assert_max_num_queries(9):
         assert admin_client.get(url(model, "changelist")).status_code == 200
+
+
+def act_on_request(client, name, request):
+    """Send the form of an act on a request, and return what the person is told."""
+    answer = client.post(url(Request, name, request.pk), {"once": str(uuid4())}, follow=True)
+    return [str(message) for message in answer.context["messages"]] if answer.context else answer.status_code
+
+
+class TestRequestsThatNobodyAnswers:
+    def test_one_that_waits_is_given_up_and_may_be_asked_again(self, admin_client, coupon, people, queued):
+        [request] = queued(*people(1))
+        assert act_on_request(admin_client, "give_up", request) == ["Given up: System Error."]
+        assert LogEntry.objects.get().object_id == str(request.pk)
+        assert services.ask(user_id=request.user_id, code=coupon.pk)
+
+    def test_one_that_was_given_up_is_decided_after_all(self, admin_client, coupon, people, queued):
+        [request] = queued(*people(1))
+        services.give_up(request_ids=[request.pk])
+        assert act_on_request(admin_client, "decide", request) == ["Decided: Success."]
+        assert IssuedCoupon.objects.get().request_id == request.pk
+
+    def test_one_that_is_answered_stays_so(self, admin_client, answered):
+        page = admin_client.get(url(Request, "change", answered[0].pk)).content.decode()
+        assert url(Request, "decide", answered[0].pk) not in page
+        assert act_on_request(admin_client, "decide", answered[2]) == ["Decided: Out Of Stock."]
+        assert act_on_request(admin_client, "give_up", answered[0]) == ["Given up: Success."]
+
+    def test_who_may_only_look_decides_nothing(self, client, staff, people, queued):
+        [request] = queued(*people(1))
+        staff.user_permissions.set(Permission.objects.filter(codename="view_request"))
+        client.force_login(staff)
+        assert act_on_request(client, "decide", request) == 403
+        assert Request.objects.get(pk=request.pk).status == "QUEUED"

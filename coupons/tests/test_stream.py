@@ -26,13 +26,17 @@ from coupons.tests.readers import (
     push,
     reading,
 )
-from coupons.tests.refusing import refused
+from coupons.tests.refusing import nobody_answered, refused
+from outbox.consuming import group_state
+from outbox.consuming.applying import Halted
+from outbox.consuming.group_state import HALT_AFTER
 from outbox.database import connection_parameters
 from outbox.testing.crashing import STEPS, crashing
 from outbox.tests.processes import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+QUEUED = "QUEUED"
 SUCCESS, OUT_OF_STOCK, SYSTEM_ERROR = "SUCCESS", "OUT_OF_STOCK", "SYSTEM_ERROR"
 
 
@@ -316,6 +320,25 @@ class TestFailures:
         assert "a request could not be decided" in caplog.text
         assert "no_answer" in caplog.text
         assert stream.depth("TEN") == 0
+
+    def test_when_all_fail_the_group_halts_and_the_rest_waits_for_a_person(self, waiting, monkeypatch):
+        requests = waiting(HALT_AFTER + 20)
+        push(requests)
+        # So that no pause between the tries is waited for.
+        monkeypatch.setattr(reader_module, "PAUSES", ())
+        with nobody_answered(), pytest.raises(Halted):
+            drain()
+        assert answers(requests) == [SYSTEM_ERROR] * HALT_AFTER + [QUEUED] * 20
+        # Nor is anything decided before that person says so.
+        with pytest.raises(Halted):
+            drain()
+        assert answers(requests[HALT_AFTER:]) == [QUEUED] * 20
+
+        assert group_state.resume("coupons")
+        drain()
+        assert QUEUED not in answers(requests)
+        assert is_first_come_first_served()
+        assert group_state.hold("coupons").failures_in_a_row == 0
 
     def test_one_that_was_given_up_may_be_asked_again(self, waiting, settings):
         settings.COUPON_QUEUE = "redis"

@@ -236,6 +236,13 @@ def test_a_coupon_of_a_cancelled_order_is_in_flight_until_the_grace_is_over(with
     assert checks_that_fail() == set()
 
 
+def test_a_request_that_waits_for_longer_than_the_grace_is_off(customer):
+    asked = Request.objects.create(code="TEN", user=customer, queue="KAFKA", status="QUEUED")
+    assert checks_that_fail() == set()
+    Request.objects.filter(pk=asked.pk).update(created_at=LONG_AGO)
+    assert checks_that_fail() == {"a request for a coupon is answered"}
+
+
 def test_a_coupon_that_is_spent_on_somebody_elses_order_is_off(with_coupon, staff):
     IssuedCoupon.objects.update(user=staff)
     Request.objects.update(user=staff)
