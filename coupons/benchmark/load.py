@@ -1,7 +1,7 @@
 """Users who ask for a coupon over HTTP, each once, all as fast as they can.
 
 Each connection is a thread of its own with the client of the standard library, since this runs on the cores of what it
-measures: httpx takes several times as long for a request.
+measures: a request takes it 0.1 ms, and httpx with so many connections 2 ms.
 """
 
 import json
@@ -40,6 +40,7 @@ class Load:
     def __init__(self, port: int, code: str, tokens: Sequence[str], connections: int) -> None:
         self._port, self._path = port, f"/api/v1/coupons/{code}/issue/"
         self._tokens = deque(tokens)
+        self.answers: list[Answer] = []
         self._connections = min(connections, len(tokens))
         # By the clock, and by the one that only counts.
         self.began_at = timezone.now()
@@ -47,8 +48,8 @@ class Load:
         # They begin together, when all are connected.
         self._start = Barrier(self._connections, action=self._begin)
 
-    def send(self, watch: Callable[[], None]) -> list[Answer]:
-        """Send all, and return the answers. Blocks; asks `watch` meanwhile, and raises what it raises."""
+    def send(self, watch: Callable[[], None]) -> None:
+        """Send all, until all are answered. Blocks; asks `watch` meanwhile, and raises what it raises."""
         with ThreadPoolExecutor(self._connections) as pool:
             threads = [pool.submit(self._ask_one_after_another) for _ in range(self._connections)]
             try:
@@ -58,7 +59,8 @@ class Load:
                 # What is on its way is still answered, or not.
                 self._tokens.clear()
                 self._start.abort()
-            return [answer for thread in threads for answer in thread.result()]
+            for thread in threads:
+                thread.result()
 
     def seconds(self) -> float:
         """Return how long ago the load began."""
@@ -67,8 +69,7 @@ class Load:
     def _begin(self) -> None:
         self.began_at, self._began_at = timezone.now(), time.perf_counter()
 
-    def _ask_one_after_another(self) -> list[Answer]:
-        answers = []
+    def _ask_one_after_another(self) -> None:
         with closing(HTTPConnection(LOOPBACK, self._port, timeout=SILENCE_SECONDS)) as connection:
             connection.connect()
             self._start.wait(SILENCE_SECONDS)
@@ -76,8 +77,8 @@ class Load:
                 try:
                     token = self._tokens.popleft()
                 except IndexError:
-                    return answers
-                answers.append(self._ask(connection, token))
+                    return
+                self.answers.append(self._ask(connection, token))
 
     def _ask(self, connection: HTTPConnection, token: str) -> Answer:
         sent_at = time.perf_counter()

@@ -14,7 +14,7 @@ from coupons import services
 from coupons.benchmark import figures, order, people
 from coupons.benchmark.crew import LOOPBACK, Crew, working
 from coupons.benchmark.figures import Figures, Moment
-from coupons.benchmark.load import Answer, Load
+from coupons.benchmark.load import Load
 from coupons.benchmark.place import Place, inside
 from coupons.models import IssuedCoupon, Request
 from outbox.worker import Stop
@@ -60,11 +60,11 @@ def run(task: Task, place: Place, queue: str, stop: Stop) -> Figures:
         crew.wait_until(lambda: not Request.objects.queued().exists(), "the first requests are answered")
         spent_before = _spent_seconds(consumers)
         load = Load(web, CODE, task.tokens, task.connections)
-        answers = load.send(crew.watch)
+        load.send(crew.watch)
         _wait_until_final(crew)
         final_seconds = load.seconds()
         spent_seconds = _spent_seconds(consumers) - spent_before
-        return _figures(task, queue, load, answers, final_seconds, spent_seconds)
+        return _figures(task, queue, load, final_seconds, spent_seconds)
 
 
 def _wait_until_final(crew: Crew) -> None:
@@ -89,13 +89,12 @@ def _spent_seconds(consumers: Sequence[int]) -> float:
     )
 
 
-def _figures(
-    task: Task, queue: str, load: Load, answers: Sequence[Answer], final_seconds: float, spent_seconds: float
-) -> Figures:
-    decided = Request.objects.filter(code=CODE).exclude(finished_at=None).values_list("pk", "status", "finished_at")
+def _figures(task: Task, queue: str, load: Load, final_seconds: float, spent_seconds: float) -> Figures:
+    rows = Request.objects.filter(code=CODE).values_list("pk", "status", "finished_at")
+    decided = [(pk, status, finished_at) for pk, status, finished_at in rows if finished_at]
     statuses = {pk: status for pk, status, _ in decided}
     owners = list(IssuedCoupon.objects.filter(coupon=CODE).values_list("user_id", flat=True))
-    accepted, refused = ([answer for answer in answers if answer.status == status] for status in (202, 409))
+    accepted, refused = ([answer for answer in load.answers if answer.status == status] for status in (202, 409))
     outcomes, refusals = Counter(statuses.values()), Counter(answer.code for answer in refused)
     return Figures(
         queue=queue,
@@ -107,16 +106,16 @@ def _figures(
         processor_ms_per_request=1_000 * spent_seconds / max(len(decided), 1),
         # What is decided together has one time.
         batch_sizes=list(Counter(finished_at for _, _, finished_at in decided).values()),
-        outcomes=outcomes,
-        refused=refusals,
-        failed=len(answers) - len(accepted) - len(refused),
+        outcomes=dict(outcomes),
+        refused=dict(refusals),
+        failed=len(load.answers) - len(accepted) - len(refused),
         lost=len({answer.request_id for answer in accepted} - statuses.keys()),
         oversold=figures.oversold(owners, task.quantity),
         unsold=figures.unsold(owners, task.quantity, outcomes[Status.OUT_OF_STOCK] + refusals["out_of_stock"]),
         violations=figures.violations(order.of(queue, CODE), statuses),
         progress=_progress(
             final_seconds,
-            [answer.at_seconds for answer in answers if answer.status],
+            [answer.at_seconds for answer in load.answers if answer.status],
             [answer.at_seconds for answer in refused]
             + [(finished_at - load.began_at).total_seconds() for _, _, finished_at in decided],
         ),

@@ -68,8 +68,9 @@ class Command(BaseCommand):
 
     def _measure(self, queues: Sequence[str], stop: Stop, **sizes: int) -> list[Figures]:
         place.probe()
-        self._say("A database is made.")
         with place.migrated() as model:
+            # Whoever kills this process has to delete them.
+            self._say(f"What is made for it has names that begin with {model.database}, and is deleted at the end.")
             task = running.prepare(model, **sizes)
             found = []
             for queue in queues:
