@@ -22,7 +22,7 @@ from prometheus_client import Histogram
 
 from coupons import services
 from coupons.models import Request
-from coupons.stream import Entry, StreamLost, Streams
+from coupons.stream import BATCH_SIZE, Entry, StreamLost, Streams
 from outbox.consuming.applying import PAUSES, Stopping
 from outbox.database import is_outage
 from outbox.transactions import NotApplied, Outage, transact
@@ -43,6 +43,11 @@ PAUSE_SECONDS, PAUSE_MAX_SECONDS = 0.1, 2.0
 IDLE_SESSION_SECONDS = 15
 # Of the keys of the locks: they are those of nobody else ("coup" in ASCII).
 SEED = 0x636F7570
+
+# Those of others are passed over.
+LOCK = """
+    SELECT code FROM unnest(%s::text[]) AS code WHERE pg_try_advisory_lock(hashtextextended(code, %s)) LIMIT %s
+"""
 
 BATCH_REQUESTS = Histogram(
     "coupons_stream_batch_requests", "Requests of a batch from Redis", buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500)
@@ -185,19 +190,19 @@ class StreamReader:
         return code not in self._waiting and time.monotonic() > stream.busy_at + KEEP_SECONDS
 
     def _take(self, codes: set[str]) -> int:
-        taken = 0
-        for code in sorted(codes - self._ours.keys()):
-            if taken < TAKE and _asked("SELECT pg_try_advisory_lock(hashtextextended(%s, %s))", code):
-                self._ours[code] = Stream()
-                taken += 1
-        return taken
+        with connection.cursor() as cursor:
+            cursor.execute(LOCK, [sorted(codes - self._ours.keys()), SEED, TAKE])
+            taken = [code for (code,) in cursor.fetchall()]
+        self._ours |= {code: Stream() for code in taken}
+        return len(taken)
 
     def _let_go(self, code: str) -> None:
         # It stays open, and is taken again when Redis is back.
         with suppress(redis.RedisError):
             self._streams.close(code)
         del self._ours[code]
-        _asked("SELECT pg_advisory_unlock(hashtextextended(%s, %s))", code)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_unlock(hashtextextended(%s, %s))", [code, SEED])
 
     def _opened(self) -> set[str]:
         """Return the streams in which something may have been left, such as what was decided before a crash."""
@@ -220,13 +225,25 @@ class StreamReader:
     def _put_back(self, code: str, stream: Stream) -> None:
         """Put requests into the stream that should be in it and are not: Redis lost them, or was never told."""
         began = time.monotonic()
-        late = Request.objects.in_stream(code).late(LATE_SECONDS)
-        if late and (missing := self._streams.missing(code, late)):
-            self._streams.append(code, missing)
+        missing = self._missing(code)
+        for start in range(0, len(missing), BATCH_SIZE):
+            self._stay()
+            self._streams.append(code, missing[start : start + BATCH_SIZE])
+        if missing:
             logger.warning("requests were put back into the stream", extra={"code": code, "requests": len(missing)})
         # All of a long stream is read for it.
         pause_seconds = max(LATE_LOOK_SECONDS, 10 * (time.monotonic() - began))
         stream.settle_again_at = time.monotonic() + pause_seconds
+
+    def _missing(self, code: str) -> list[UUID]:
+        """Return the requests that should be in a stream and are not, in the order of their ids."""
+        late = Request.objects.in_stream(code).late(LATE_SECONDS)
+        there: set[UUID | None] = set()
+        if late:
+            for entries in self._streams.pages(code):
+                self._stay()
+                there.update(entry.request_id for entry in entries)
+        return [request_id for request_id in late if request_id not in there]
 
     def _decide(self, code: str, stream: Stream, entries: Sequence[Entry]) -> None:
         """Decide the requests of entries, in their order, and drop the entries."""
@@ -300,14 +317,12 @@ class StreamReader:
             "a request could not be decided", exc_info=error, extra={"code": code, "request_id": str(request_ids[0])}
         )
 
+    def _stay(self) -> None:
+        """Show PostgreSQL and the supervisor that this one does not hang."""
+        self._health.beat()
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT")
+
     def _check_that_it_is_ours(self) -> None:
         if connection.connection is not self._session:
             raise NotOurs("the session that held the locks is gone")
-
-
-def _asked(statement: str, code: str) -> bool:
-    """Ask for a lock by the name of a coupon."""
-    with connection.cursor() as cursor:
-        cursor.execute(statement, [code, SEED])
-        [answer] = cursor.fetchone()
-    return bool(answer)

@@ -142,15 +142,14 @@ class Streams:
             pipeline.xdel(_stream(code), *ids)
             pipeline.execute()
 
-    def missing(self, code: str, request_ids: Iterable[UUID]) -> list[UUID]:
-        """Return, in their order, those of the requests that no entry names."""
-        there, after = set(), "-"
-        while entries := self._entries(code, after):
-            there |= {entry.request_id for entry in entries}
-            after = f"({entries[-1].stream_id}"
-        return [request_id for request_id in request_ids if request_id not in there]
+    def pages(self, code: str) -> Iterator[list[Entry]]:
+        """Give all entries of a stream, read or not, in their order, BATCH_SIZE at a time."""
+        after = "-"
+        while found := self._page(code, after):
+            yield found
+            after = f"({found[-1].stream_id}"
 
-    def _entries(self, code: str, after: str) -> list[Entry]:
+    def _page(self, code: str, after: str) -> list[Entry]:
         found: Any = self._redis.xrange(_stream(code), min=after, count=BATCH_SIZE)
         return [_entry(*entry) for entry in found]
 

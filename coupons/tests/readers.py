@@ -7,7 +7,7 @@ from threading import Thread
 from django.db import connection
 
 from coupons import stream
-from coupons.models import IssuedCoupon, Request
+from coupons.models import Request
 from coupons.reading import SEED, StreamReader
 from outbox.worker import Stop
 
@@ -66,22 +66,18 @@ def answers(requests: Sequence[Request]) -> list[str]:
     return [str(now[request.pk].status) for request in requests]
 
 
+def place(request: Request) -> tuple[int, ...]:
+    """Return where the entry was in its stream by which a request was decided."""
+    return tuple(map(int, request.stream_id.split("-")))
+
+
 def in_order(code: str = "TEN") -> list[str]:
     """Return the statuses of all requests that were decided by the stream, in its order."""
     decided = Request.objects.filter(code=code).exclude(stream_id="")
-    places = {tuple(map(int, request.stream_id.split("-"))): str(request.status) for request in decided}
-    return [places[place] for place in sorted(places)]
+    return [str(request.status) for request in sorted(decided, key=place)]
 
 
 def is_first_come_first_served(code: str = "TEN") -> bool:
     """Return whether nobody got a coupon who came after one for whom none was left."""
     statuses = in_order(code)
-    misses = [number for number, status in enumerate(statuses) if status == "OUT_OF_STOCK"]
-    return not misses or "SUCCESS" not in statuses[misses[0] :]
-
-
-def owners_of_coupons(code: str = "TEN") -> list[str]:
-    """Return who has a coupon, in the order of the stream in which they got it."""
-    issued = IssuedCoupon.objects.filter(coupon=code).select_related("request", "user")
-    by_place = sorted(issued, key=lambda coupon: tuple(map(int, coupon.request.stream_id.split("-"))))
-    return [coupon.user.username for coupon in by_place]
+    return "OUT_OF_STOCK" not in statuses or "SUCCESS" not in statuses[statuses.index("OUT_OF_STOCK") :]
