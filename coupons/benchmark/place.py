@@ -46,16 +46,13 @@ def probe() -> None:
     """Check that all engines answer.
 
     Raises:
-        Trouble: Redis does not.
-        KafkaException: Kafka does not.
         OperationalError: PostgreSQL does not.
+        KafkaException: Kafka does not.
+        redis.RedisError: Redis does not.
     """
     connection.ensure_connection()
     admin_client().list_topics(timeout=PROBE_SECONDS)
-    try:
-        _redis().ping()
-    except redis.RedisError as error:
-        raise Trouble(f"Redis: {error}") from error
+    _redis().ping()
 
 
 @contextmanager

@@ -60,23 +60,27 @@ def left(told):
     return [found for found in (*databases, *client.list_topics().topics, *groups, *keys) if found.startswith(name)]
 
 
-def at_work(process):
-    """Return the processes of a run that is in the middle of its load, by what they do."""
-    processes = {}
-    for child in psutil.Process(process.pid).children(recursive=True):
-        for name in ("gunicorn", "relay_outbox", "run_consumer"):
-            if name in child.cmdline():
-                processes.setdefault(name, child)
-    return processes
+def relay_of(process):
+    """Return a run's relay, once it is there."""
+    children = psutil.Process(process.pid).children()
+    return next((child for child in children if "relay_outbox" in child.cmdline()), None)
+
+
+def has_begun(process):
+    """Return whether users ask already."""
+    if (relay := relay_of(process)) is None:
+        return False
+    with psycopg.connect(relay.environ()["DATABASE_URL"]) as database:
+        return database.execute("SELECT EXISTS (SELECT FROM coupons_request WHERE code = 'BENCHMARK')").fetchone()[0]
 
 
 @contextmanager
 def in_the_middle():
-    """Give a run in whose middle we are, and its processes."""
-    # Of so many that the end does not come before.
+    """Give a run in the middle of its load, and all its processes."""
+    # So many that the end is far.
     process = benchmark("--users", "20000", "--queue", "kafka")
     try:
-        wait_until(lambda: len(at_work(process)) == 3 or process.poll() is not None, 120)
+        wait_until(lambda: process.poll() is not None or has_begun(process), 120)
         yield process, psutil.Process(process.pid).children(recursive=True)
     finally:
         process.kill()
@@ -124,7 +128,7 @@ def test_ctrl_c_in_the_middle_leaves_nothing():
 
 def test_a_process_that_dies_ends_it_and_leaves_nothing():
     with in_the_middle() as (process, children):
-        at_work(process)["relay_outbox"].kill()
+        relay_of(process).kill()
         code, _, told = end_of(process)
     assert code == 1
     assert "CommandError: relay ended with -9" in told

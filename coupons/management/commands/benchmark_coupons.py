@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import redis
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 
@@ -56,6 +57,8 @@ class Command(BaseCommand):
                 raise CommandError("stopped", returncode=128 + signal.SIGINT) from None
             except Trouble as trouble:
                 raise CommandError(str(trouble)) from trouble
+            except redis.RedisError as error:
+                raise CommandError(f"Redis: {error}") from error
         if options["json"]:
             self.stdout.write(json.dumps(showing.document(found, seed)))
         else:
