@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -76,12 +77,17 @@ class Crew:
                 raise Trouble("\n".join([f"{name} ended with {process.returncode}", *lines]))
 
     def wait_until(self, happened: Callable[[], bool], what: str) -> None:
-        """Block until something has happened at the start; raises Trouble when it does not, and what `watch` raises."""
+        """Block until something has happened, before the load begins.
+
+        Raises:
+            Stopped: somebody asked the benchmark to stop.
+            Trouble: it does not happen, or a process has ended.
+        """
         end = time.monotonic() + START_SECONDS
         while not happened():
             self.watch()
             if time.monotonic() > end:
-                raise Trouble(f"{what} not within {START_SECONDS:.0f} s")
+                raise Trouble(f"{what}: not within {START_SECONDS:.0f} s")
             time.sleep(LOOK_SECONDS)
 
     def stop(self) -> None:
@@ -114,7 +120,7 @@ def working(place: Place, *, queue: str, consumers: int, stop: Stop) -> Iterator
                 crew.start(f"consumer-{number}", "manage.py", "run_consumer", "coupons", *health)
             numbers = [port.getsockname()[1] for port in (web, *ports)]
             for number in numbers:
-                crew.wait_until(lambda port=number: _is_ready(port), "the processes are ready")  # type: ignore[misc]
+                crew.wait_until(partial(_is_ready, number), "web and consumers are ready")
             yield crew, numbers[0], numbers[1:]
         finally:
             crew.stop()
