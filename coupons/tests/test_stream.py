@@ -329,6 +329,26 @@ class TestFailures:
 
         assert answers([request, again]) == [SYSTEM_ERROR, SUCCESS]
 
+    def test_nothing_is_decided_by_a_session_that_does_not_have_the_lock(self, waiting):
+        requests = waiting(2)
+        push(requests)
+        sessions = []
+
+        def execute(run, sql, *rest):
+            if sql.startswith('INSERT INTO "coupons_issuedcoupon"'):
+                sessions.append(connection.connection.info.backend_pid)
+                if len(sessions) == 1:
+                    connection.connection.close()
+                    raise ValueError("the connection broke, and nobody says so")
+                assert [session for session, _ in owners()] == sessions[1:]
+            return run(sql, *rest)
+
+        with connection.execute_wrapper(execute):
+            drain()
+
+        assert answers(requests) == [SUCCESS] * 2
+        assert len(sessions) == 2
+
     def test_connections_cut_by_postgresql_burn_nothing(self, waiting):
         Coupon.objects.update(quantity=100)
         requests = waiting(200)
