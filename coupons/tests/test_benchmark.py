@@ -80,7 +80,7 @@ def in_the_middle():
     # So many that the end is far.
     process = benchmark("--users", "20000", "--queue", "kafka")
     try:
-        wait_until(lambda: process.poll() is not None or has_begun(process), 120)
+        wait_until(lambda: process.poll() is not None or has_begun(process), LIMIT_SECONDS)
         yield process, psutil.Process(process.pid).children(recursive=True)
     finally:
         process.kill()
