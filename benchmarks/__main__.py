@@ -48,6 +48,7 @@ PARTS = (
         "fanout", "orders while notifications is stopped, and each message sent once when it is back", "orders", 10_000
     ),
     Part("orders_api", "POST orders/ beside a bare view without an outbox", "seconds", 10),
+    Part("coupons", "coupon requests decided beside one at a time, and taken beside POST orders/", "requests", 20_000),
     Part("products", "GET products/{sku}/ from the cache beside PostgreSQL", "seconds", 10),
 )
 
@@ -81,13 +82,16 @@ def _arguments() -> argparse.Namespace:
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--events", dest="size", type=_positive, metavar="N", help="events in a run of the part")
     size.add_argument("--orders", dest="size", type=_positive, metavar="N", help="orders in a run of the part")
+    size.add_argument("--requests", dest="size", type=_positive, metavar="N", help="requests in a run of the part")
     size.add_argument("--seconds", dest="size", type=_positive, metavar="N", help="seconds of a run of the part")
     parser.add_argument("--rounds", type=_positive, default=ROUNDS, metavar="N", help="runs of each (%(default)s)")
     parser.add_argument("--scale", type=float, default=1.0, metavar="X", help="make all parts smaller or larger")
     parser.add_argument("--output", type=Path, default=RESULTS, metavar="FOLDER", help="where the results go")
     arguments = parser.parse_args()
     if arguments.size and not arguments.part:
-        parser.error("--events, --orders and --seconds are for one part; all together are made smaller by --scale")
+        parser.error(
+            "--events, --orders, --requests and --seconds are for one part; all together are made smaller by --scale"
+        )
     return arguments
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import psycopg
+import redis
 
 from benchmarks.bench import TIMEOUT_SECONDS, Bench, new_database
 from benchmarks.client import Address, Call, send
@@ -117,6 +118,9 @@ def filled(bench: Bench) -> Iterator[Shop]:
             if topics:
                 for deleted in bench.admin.delete_topics(topics, operation_timeout=TIMEOUT_SECONDS).values():
                     deleted.result()
+            with redis.Redis.from_url(os.environ["REDIS_URL"]) as server:
+                for key in server.scan_iter(f"{prefix}*"):
+                    server.delete(key)
 
 
 @contextmanager

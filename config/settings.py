@@ -123,7 +123,8 @@ STORAGES = {
 }
 
 # ── Engines ───────────────────────────────────────────────────────────────────────────────────────────────────────
-database = env.db("DATABASE_URL", default="postgresql://orderbox@127.0.0.1:5432/orderbox")
+DATABASE_URL = env.str("DATABASE_URL", default="postgresql://orderbox@127.0.0.1:5432/orderbox")
+database = env.db_url_config(DATABASE_URL)
 DATABASES = {
     "default": {
         **database,

@@ -26,6 +26,6 @@ def test_is_not_ready_while_postgresql_is_away(anybody):
 
 @pytest.mark.django_db
 def test_is_not_ready_while_a_migration_is_missing(anybody):
-    MigrationRecorder(connection).record_unapplied("notifications", "0002_channels")
+    MigrationRecorder(connection).record_unapplied("notifications", "0003_coupons")
     response = anybody.get("/readyz")
-    assert (response.status_code, response.content) == (503, b"migrations are missing: notifications.0002_channels\n")
+    assert (response.status_code, response.content) == (503, b"migrations are missing: notifications.0003_coupons\n")
