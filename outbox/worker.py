@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # From the signal to the end of a process that hangs: the promise is 10 s.
-DEADLINE_SECONDS = 7.5
+DEADLINE_SECONDS = 6.0
 
 
 class Stop:

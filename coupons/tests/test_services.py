@@ -11,7 +11,7 @@ from django.db import IntegrityError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from coupons import services
+from coupons import models, services
 from coupons.events import CouponIssueRequested
 from coupons.models import Coupon, IssuedCoupon, Request
 from coupons.services import DuplicateCode, DuplicateRequest, NotRaised, OutOfStock
@@ -150,15 +150,17 @@ class TestAsking:
         Request.objects.update(status=status, finished_at=timezone.now())
         assert ask(customer).status == Status.QUEUED
 
-    def test_a_place_in_the_queue_counts_those_ahead_in_it(self, coupon, people, queued):
+    def test_a_place_in_the_queue_counts_those_ahead_in_it(self, coupon, people, queued, monkeypatch):
         users = people(4)
         first, _, third = queued(*users[:3])
         by_redis = queued(users[3], queue="REDIS")[0]
         queued(users[3], code="OTHER")
-        ahead = Request.objects.ahead_of
-        assert [ahead(first), ahead(third), ahead(by_redis)] == [0, 2, 0]
+        place = Request.objects.position_of
+        assert [place(first), place(third), place(by_redis)] == [1, 3, 1]
+        monkeypatch.setattr(models, "POSITION_LIMIT", 2)
+        assert [place(first), place(third)] == [1, None]
         services.decide(request_ids=[first.pk])
-        assert ahead(third) == 1
+        assert place(third) == 2
 
 
 @pytest.mark.django_db(transaction=True)
